@@ -1,0 +1,57 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help install demo test check lint types imports drift bench lock clean
+
+help: ## Show what can be made
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+install: .venv/installed ## Make .venv with the command at .venv/bin/streamproc
+
+.venv/installed: requirements/run.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "streamproc needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/run.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+.venv/developer: .venv/installed requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/dev.txt
+	@touch $@
+
+demo: install ## Play a bad night through the real pipeline, against an emulated PagerDuty
+	@$(BIN)/streamproc demo $(DEMO)
+
+test: .venv/developer ## Run every test
+	$(BIN)/coverage erase
+	HYPOTHESIS_PROFILE=$(if $(CI),ci,dev) $(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report= --quiet
+	$(BIN)/coverage report --fail-under=95 --format=total > /dev/null || { $(BIN)/coverage report; exit 1; }
+	$(BIN)/coverage report --fail-under=100 --include='streamproc/core/*,streamproc/events/*,streamproc/stages/*,streamproc/sources/*' > .coverage.pure || { cat .coverage.pure; exit 1; }
+	@echo "coverage: $$($(BIN)/coverage report --format=total) % of all, 100 % of the pure core"
+
+check: lint types imports drift test ## Everything that CI runs
+
+lint: .venv/developer ## Style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/developer ## Types
+	$(BIN)/mypy
+
+imports: .venv/developer ## Layers
+	$(BIN)/lint-imports
+
+drift: .venv/developer ## Generated files are as the code says
+	$(BIN)/streamproc generate --check
+
+bench: .venv/developer ## Measure; figures are ratios within one run
+	$(BIN)/python -m bench $(BENCH)
+
+lock: .venv/developer ## Pin every dependency, with hashes and without addresses
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml -o requirements/run.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml --group dev -o requirements/dev.txt
+
+clean: ## Remove what was made
+	rm -rf .venv .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

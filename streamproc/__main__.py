@@ -1,0 +1,7 @@
+"""`python -m streamproc`: the command line."""
+
+from __future__ import annotations
+
+from streamproc.cli import main
+
+main()

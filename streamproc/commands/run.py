@@ -1,0 +1,107 @@
+"""`streamproc run`: the pipeline for real, on one machine, until it is told to stop or must."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import Annotated
+
+import structlog
+import typer
+
+from streamproc import settings as configuration
+from streamproc.commands.common import DEFAULT_DATA, ConfigFile, DataDir
+from streamproc.core.errors import StreamprocError
+from streamproc.runtime.clock import SystemClock
+from streamproc.runtime.logs import configure
+from streamproc.service import Running, channels, running
+from streamproc.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+STOP_WITHIN = 9.5
+"""Seconds after which a stop is broken off: a message to people on its way may take longer. The log stays whole."""
+Port = Annotated[
+    int | None, typer.Option(min=0, max=65535, help="Port of the gateway; over `gateway.port`. 0 takes a free one.")
+]
+Host = Annotated[str | None, typer.Option(help="Address of the gateway; over `gateway.host`.")]
+Armed = Annotated[bool, typer.Option("--armed", help="Page from the first moment: no dry run, nothing is adopted.")]
+
+
+def run(
+    data_dir: DataDir = DEFAULT_DATA,
+    config: ConfigFile = None,
+    port: Port = None,
+    host: Host = None,
+    armed: Armed = False,
+) -> None:
+    """Run the pipeline on this machine: gateway, decisions, and pages to PagerDuty.
+
+    Durable: kill it at any moment and start it again, it goes on where it was. Until `streamproc arm` (or --armed)
+    nothing pages: everything is decided and shown, and nothing is sent.
+    """
+    settings = configuration.load(config)
+    changed = {name: value for name, value in (("port", port), ("host", host)) if value is not None}
+    settings = settings.model_copy(update={"gateway": settings.gateway.model_copy(update=changed)})
+    configure(settings.logs.level, settings.logs.form)
+    pipeline = partial(running, settings, data_dir, armed=armed, renew=partial(configuration.load, config))
+    asyncio.run(serve_until_stopped(settings, pipeline, bound_the_stop))
+
+
+def bound_the_stop() -> None:
+    """End the process in `STOP_WITHIN` seconds, whatever still holds it up."""
+    late = threading.Timer(STOP_WITHIN, os._exit, [0])
+    late.daemon = True
+    late.start()
+
+
+async def serve_until_stopped(
+    settings: Settings, pipeline: Callable[[], AbstractAsyncContextManager[Running]], on_stop: Callable[[], None]
+) -> None:
+    """Run until SIGINT or SIGTERM, or until the pipeline must stop.
+
+    Args:
+        settings: name the ways to people.
+        pipeline: starts it.
+        on_stop: called when a signal asks to stop.
+
+    Raises:
+        StreamprocError: the pipeline cannot start, or stopped by itself; then people were told by the channels, if any.
+    """
+    loop, asked = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, asked.set)
+    serving = asyncio.create_task(_serve(pipeline))
+    asking = asyncio.create_task(asked.wait())
+    await asyncio.wait({serving, asking}, return_when=asyncio.FIRST_COMPLETED)
+    if asked.is_set():
+        log.info("The pipeline is told to stop; it finishes what it has begun.")
+        on_stop()
+    asking.cancel()
+    serving.cancel()
+    await asyncio.wait({serving})
+    if serving.cancelled():
+        return
+    error = serving.result()
+    await tell_of_own_failure(settings, error)
+    raise error
+
+
+async def _serve(pipeline: Callable[[], AbstractAsyncContextManager[Running]]) -> StreamprocError:
+    """Run until cancelled; return why the pipeline stopped by itself, once all of it is down."""
+    async with pipeline() as working:
+        return await asyncio.shield(working.stopped)
+
+
+async def tell_of_own_failure(settings: Settings, error: StreamprocError) -> None:
+    """Tell people directly that the pipeline itself has stopped: no alert of it can go through the pipeline."""
+    way = channels(settings, SystemClock())
+    if way is None:
+        log.error("Nobody could be told that the pipeline stopped: pagerduty.notifications.channels is empty.")
+        return
+    await way.tell("streamproc has stopped", f"{error}\nNothing that it acknowledged is lost. It needs a person.")

@@ -1,0 +1,424 @@
+"""The fold: the only caller of stages, pure, shared by every runtime.
+
+A runtime takes a micro-batch of one inbox partition, folds it, and commits emits, changed rows and the new position
+together or not at all. The same records over the same rows give the same result, whatever runs them.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import PurePath
+from typing import Any, cast
+
+from pydantic import TypeAdapter
+
+from streamproc.core.errors import Defect, Rejected
+from streamproc.core.event import Activated, DeadLetter, Event, Explained, Wake, Why, iso
+from streamproc.core.record import Outgoing, Position, Record
+from streamproc.core.step import ACTIVE, ActiveRow, Node, Stage, StageConfig, Step
+from streamproc.core.table import ArtifactKind, R, Row, RowKey, RowStore, T, Table
+from streamproc.core.topic import Topic
+
+CONFIG = "config"
+"""Kind of the artifact that holds the settings of every stage, as one JSON object by stage name."""
+
+
+class FoldReason(StrEnum):
+    """What the fold itself decides about a record, before any stage sees it."""
+
+    STALE_WAKE = "stale_wake"
+    ACTIVATED = "activated"
+    OLD_VERSION = "old_version"
+    UNDECODABLE = "undecodable"
+    UNKNOWN_TYPE = "unknown_type"
+    REJECTED = "rejected"
+    FAILED = "failed"
+
+
+NO_KEYS: set[str] = set()
+FOLD = "fold"
+"""Name under which the fold's own reasons are counted."""
+UNINTENDED = frozenset({FoldReason.UNDECODABLE, FoldReason.UNKNOWN_TYPE, FoldReason.REJECTED, FoldReason.FAILED})
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """How often something was decided in a batch: the counter behind the metrics."""
+
+    stage: str
+    reason: str
+    intentional: bool
+
+
+@dataclass(slots=True)
+class Folded:
+    """What a micro-batch came to; committed all or nothing."""
+
+    position: Position
+    emits: list[Outgoing] = field(default_factory=list)
+    changes: dict[RowKey, Row | None] = field(default_factory=dict)
+    wakes: list[Wake] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    observations: Counter[Observation] = field(default_factory=Counter)
+
+
+class Lookups:
+    """Immutable versions by checksum, decoded once. `find` returns a body, or None while the log has not shown it."""
+
+    def __init__(self, find: Callable[[str], str | None]) -> None:
+        self._find = find
+        self._decoded: dict[tuple[str, str], Any] = {}
+
+    def load(self, name: str, checksum: str, decode: Callable[[str], T]) -> T:
+        """Return the decoded version.
+
+        Raises:
+            Defect: the log activated a version whose body it does not hold.
+        """
+        known = self._decoded.get((name, checksum))
+        if known is None:
+            body = self._find(checksum)
+            if body is None:
+                message = f"version {checksum[:12]} of {name} is activated, but the log does not hold it"
+                raise Defect(message)
+            known = self._decoded[name, checksum] = decode(body)
+            while len(self._decoded) > 64:  # noqa: PLR2004  a few versions of a few kinds for each node
+                del self._decoded[next(iter(self._decoded))]
+        return cast("T", known)
+
+
+class Overlay:
+    """Rows as a stage sees them: the committed ones, under the batch's changes, under the changes of this record."""
+
+    def __init__(self, base: RowStore, tables: Mapping[str, Table[Any]], lookups: Lookups) -> None:
+        self._base = base
+        self._tables = tables
+        self._lookups = lookups
+        self.batch: dict[RowKey, Row | None] = {}
+        self.record: dict[RowKey, Row | None] = {}
+        self._names: dict[RowKey, tuple[str, ...]] = {}
+        self._plus: dict[tuple[str, str], set[str]] = {}
+        self._minus: dict[tuple[str, str], set[str]] = {}
+
+    def find(self, address: RowKey) -> Row | None:
+        """Return the row at an address, newest first."""
+        if address in self.record:
+            return self.record[address]
+        if address in self.batch:
+            return self.batch[address]
+        return self._base.get(address)
+
+    def get(self, table: Table[R], key: str) -> R | None:
+        """Return the row, or None."""
+        if table.name not in self._tables:
+            message = f"table {table.name} is not of this node"
+            raise Defect(message)
+        return cast("R | None", self.find(table.at(key)))
+
+    def keys(self, table: Table[Any], index: str) -> list[str]:
+        """Return the keys of the rows that stand under `index`, sorted."""
+        plus, minus = self._moved(table, index)
+        return sorted((self._base.under(table.name, index) - minus) | plus)
+
+    def count(self, table: Table[Any], index: str) -> int:
+        """Return how many rows stand under `index`."""
+        plus, minus = self._moved(table, index)
+        return len(self._base.under(table.name, index)) - len(minus) + len(plus)
+
+    def _moved(self, table: Table[Any], index: str) -> tuple[set[str], set[str]]:
+        """Return the keys that came under `index` since the commit and those that left it."""
+        if table.index is None:
+            message = f"table {table.name} has no index"
+            raise Defect(message)
+        plus, minus = self._plus.get((table.name, index), NO_KEYS), self._minus.get((table.name, index), NO_KEYS)
+        for address, row in self.record.items():
+            if address.table != table.name:
+                continue
+            was, stands = index in self._names_of(address), index in table.names(row)
+            if was != stands:
+                plus, minus = _move(set(plus), set(minus), address.key, stands=stands)
+        return plus, minus
+
+    def _names_of(self, address: RowKey) -> tuple[str, ...]:
+        """Return the index names of a row before this record."""
+        names = self._names.get(address)
+        return self._base.names(address) if names is None else names
+
+    def artifact(self, kind: ArtifactKind[T]) -> T | None:
+        """Return the activated version of a large thing, or None while none has been activated."""
+        active = self.get(ACTIVE, kind.name)
+        return None if active is None else self.decoded(kind, active.checksum)
+
+    def decoded(self, kind: ArtifactKind[T], checksum: str) -> T:
+        """Return one version of a large thing."""
+        return self._lookups.load(kind.name, checksum, kind.decode)
+
+    def version(self, kind: str) -> int:
+        """Return the number of the activated version, 0 while there is none."""
+        active = self.get(ACTIVE, kind)
+        return 0 if active is None else active.version
+
+    def config(self, stage: Stage, checksum: str | None) -> StageConfig:
+        """Return the settings of a stage in the activated configuration, its defaults while there is none."""
+        if checksum is None:
+            return stage.config()
+
+        def decode(body: str) -> StageConfig:
+            return stage.config.model_validate(_sections(body).get(stage.name, {}))
+
+        return self._lookups.load(f"{CONFIG}/{stage.name}", checksum, decode)
+
+    def keep(self) -> None:
+        """Take the changes of the record into the batch."""
+        for address, row in self.record.items():
+            table = self._tables[address.table]
+            if table.index is not None:
+                before, after = self._names_of(address), table.names(row)
+                for name in before:
+                    if name not in after:
+                        self._shift(address, name, stands=False)
+                for name in after:
+                    if name not in before:
+                        self._shift(address, name, stands=True)
+                self._names[address] = after
+        self.batch.update(self.record)
+        self.record = {}
+
+    def _shift(self, address: RowKey, name: str, *, stands: bool) -> None:
+        at = (address.table, name)
+        _move(self._plus.setdefault(at, set()), self._minus.setdefault(at, set()), address.key, stands=stands)
+
+
+def _move(plus: set[str], minus: set[str], key: str, *, stands: bool) -> tuple[set[str], set[str]]:
+    """Note that `key` came under an index or left it; `minus` stays within the committed keys, `plus` outside."""
+    undone, done = (minus, plus) if stands else (plus, minus)
+    if key in undone:
+        undone.discard(key)
+    else:
+        done.add(key)
+    return plus, minus
+
+
+_JSON = TypeAdapter(dict[str, Any])
+
+
+def _sections(body: str) -> dict[str, Any]:
+    return _JSON.validate_json(body)
+
+
+def fold(
+    node: Node, records: Sequence[Record], rows: RowStore, position: Position, lookups: Lookups, letters: Topic
+) -> Folded:
+    """Fold a micro-batch of one inbox partition, in order.
+
+    Args:
+        node: the stages to run and their tables.
+        records: of one partition, offsets rising and none below the position.
+        rows: the committed rows of the partition; not changed.
+        position: what was folded before.
+        lookups: bodies of activated versions.
+        letters: the topic of dead letters.
+
+    Raises:
+        Defect: the runtime broke the contract, or a stage broke its own (an undeclared type, a foreign table).
+    """
+    run = _Run(node, rows, position, lookups, letters)
+    for record in records:
+        run.take(record)
+    return run.done()
+
+
+def _where(error: Exception) -> str:
+    """Return an error with the functions that it came through, without paths of this machine."""
+    frames = traceback.extract_tb(error.__traceback__)[-5:]
+    through = " > ".join(f"{PurePath(frame.filename).stem}.{frame.name}:{frame.lineno}" for frame in frames)
+    return f"{type(error).__name__}: {error} ({through})"
+
+
+class _Run:
+    """The working state of one fold; lives no longer than the call."""
+
+    def __init__(self, node: Node, rows: RowStore, position: Position, lookups: Lookups, letters: Topic) -> None:
+        self.node = node
+        self.overlay = Overlay(rows, {table.name: table for table in node.tables}, lookups)
+        self.folded = Folded(position)
+        self.letters = letters
+        self.emits: list[Outgoing] = []
+        self.refused: list[DeadLetter] = []
+        self.seen: list[Observation] = []
+        self.checksum: str | None = None
+        self.configs: dict[str, StageConfig] = {}
+        self._configure()
+
+    def _configure(self) -> None:
+        active = self.overlay.get(ACTIVE, CONFIG)
+        self.checksum = None if active is None else active.checksum
+        self.configs = {stage.name: self.overlay.config(stage, self.checksum) for stage in self.node.stages}
+
+    def take(self, record: Record) -> None:
+        position = self.folded.position
+        if record.offset < position.next_offset:
+            message = f"{record.origin} was handed over again: the position is at {position.next_offset}"
+            raise Defect(message)
+        self.emits, self.refused, self.seen, self.overlay.record = [], [], [], {}
+        try:
+            now = max(position.now, record.now)
+        except ValueError as error:
+            letter = DeadLetter(reason=FoldReason.UNDECODABLE, detail=str(error))
+            self._refuse(record, position.now, FoldReason.UNDECODABLE, letter)
+            self._close(record, position.now)
+            return
+        stale = False
+        try:
+            stale = self._decide(record, now)
+        except Rejected as refusal:
+            self._refuse(record, now, FoldReason.REJECTED, DeadLetter(reason=refusal.reason, detail=str(refusal)))
+        except Defect:
+            raise
+        except Exception as error:  # noqa: BLE001  a defective stage poisons its record alone; the dead letter says where
+            self._refuse(record, now, FoldReason.FAILED, DeadLetter(reason=FoldReason.FAILED, detail=_where(error)))
+        self._close(record, position.now if stale else now)
+
+    def _decide(self, record: Record, now: datetime) -> bool:
+        """Decide on one record; return whether it is a stale wake, which does not move the clamp."""
+        name = record.headers.get("type", b"").decode("ascii", "replace") or self.node.default_type.TYPE
+        kind = self.node.types.get(name)
+        if kind is None:
+            detail = f"no stage of {self.node.name} takes {name[:80]}"
+            letter = DeadLetter(reason=FoldReason.UNKNOWN_TYPE, detail=detail)
+            self._refuse(record, now, FoldReason.UNKNOWN_TYPE, letter)
+            return False
+        try:
+            event = kind.decode(record.value, record.headers)
+        except ValueError as error:  # pydantic's ValidationError is one
+            letter = DeadLetter(reason=FoldReason.UNDECODABLE, detail=str(error))
+            self._refuse(record, now, FoldReason.UNDECODABLE, letter)
+            return False
+        if isinstance(event, Wake):
+            row = self.overlay.find(RowKey(event.table, event.key))
+            if event.table not in self.node.owner or row is None or row.wake_at != event.due:
+                self._observe(FOLD, FoldReason.STALE_WAKE, intentional=True)
+                return True
+            self._run(event, record, now, self.node.owner[event.table])
+        elif isinstance(event, Activated) and not self.node.relays_activations:
+            self._activate(event)
+        else:
+            self._run(event, record, now, 0)
+        return False
+
+    def _activate(self, event: Activated) -> None:
+        active = self.overlay.get(ACTIVE, event.kind)
+        if active is not None and active.version >= event.version:
+            self._observe(FOLD, FoldReason.OLD_VERSION, intentional=True)
+            return
+        for stage in self.node.stages:
+            for kind in stage.reads:
+                if kind.name == event.kind:  # what cannot be decoded must not take the place of what can
+                    self.overlay.decoded(kind, event.checksum)
+        row = ActiveRow(kind=event.kind, version=event.version, checksum=event.checksum)
+        self.overlay.record[ACTIVE.at(event.kind)] = row
+        self._observe(FOLD, FoldReason.ACTIVATED, intentional=True)
+        if event.kind == CONFIG:
+            self._configure()
+
+    def _run(self, event: Event, record: Record, now: datetime, first: int) -> None:
+        """Give an event to the first stage from `first` on that takes its type, else to the topics that declare it."""
+        for at in range(first, len(self.node.stages)):
+            stage = self.node.stages[at]
+            if type(event) in stage.takes or (isinstance(event, Wake) and at == first):
+                break
+        else:
+            self._publish(event, record, now)
+            return
+        step: Step = stage.step(event, self.overlay, now, self.configs[stage.name])
+        self._accept(stage, step)
+        why = Why(stage=stage.name, reason=str(step.reason), now=now, origin=record.origin, figures=dict(step.figures))
+        before = event.trail if isinstance(event, Explained) else ()
+        for emitted in step.emit:
+            if isinstance(emitted, DeadLetter):
+                self._refuse(record, now, None, emitted.model_copy(update={"stage": stage.name}))
+                continue
+            if isinstance(emitted, Explained):
+                emitted = emitted.model_copy(update={"trail": (*(emitted.trail or before), why)})  # noqa: PLW2901
+            self._run(emitted, record, now, at + 1)
+
+    def _accept(self, stage: Stage, step: Step) -> None:
+        owned = {table.name for table in stage.owns}
+        due = {RowKey(wake.table, wake.key): wake.due for wake in step.wake}
+        for address, row in step.changes.items():
+            if address.table not in owned:
+                message = f"stage {stage.name} changes table {address.table}, which it does not own"
+                raise Defect(message)
+            wake_at = None if row is None else row.wake_at
+            if due.pop(address, None) != wake_at:
+                message = f"stage {stage.name} leaves row {address} with wake_at {wake_at}, and its step says otherwise"
+                raise Defect(message)
+        if due:
+            message = f"stage {stage.name} wants wakes for rows that it does not change: {sorted(due)}"
+            raise Defect(message)
+        self.overlay.record.update(step.changes)
+        self._observe(stage.name, step.reason, intentional=str(step.reason) not in stage.unintended)
+
+    def _publish(self, event: Event, record: Record, now: datetime) -> None:
+        routes = self.node.routes.get(event.TYPE, ())
+        if not routes:
+            message = f"node {self.node.name} has no topic for {event.TYPE}"
+            raise Defect(message)
+        value = event.encode()
+        headers = {"type": event.TYPE.encode(), "now": iso(now), **event.extra_headers()}
+        if (trace := record.headers.get("traceparent")) is not None:
+            headers["traceparent"] = trace
+        for topic, everywhere in routes:
+            key = str(getattr(event, topic.key)).encode() if topic.key and not everywhere else b""
+            self.emits.append(Outgoing(topic.name, key, value, headers, everywhere))
+
+    def _refuse(self, record: Record, now: datetime, reason: FoldReason | None, letter: DeadLetter) -> None:
+        """Turn the record, or the part of it that a stage named, into a dead letter."""
+        if reason is not None:
+            self.emits, self.refused, self.overlay.record = [], [], {}
+            self.seen = []
+            self._configure()
+            self._observe(FOLD, reason, intentional=False)
+        filled = letter.model_copy(
+            update={
+                "node": self.node.name,
+                "topic": record.topic,
+                "partition": record.partition,
+                "offset": record.offset,
+                "now": now,
+                "value": letter.value or record.value,
+                "headers": letter.headers
+                or {name: value.decode("utf-8", "replace") for name, value in record.headers.items()},
+                "part": len(self.refused),
+            }
+        )
+        self.refused.append(filled)
+
+    def _observe(self, stage: str, reason: StrEnum, *, intentional: bool) -> None:
+        self.seen.append(Observation(stage, str(reason), intentional))
+
+    def _close(self, record: Record, now: datetime) -> None:
+        folded = self.folded
+        folded.emits.extend(self.emits)
+        folded.dead_letters.extend(self.refused)
+        folded.observations.update(self.seen)
+        self.overlay.keep()
+        folded.position = Position(record.offset + 1, now, folded.position.topic_id)
+
+    def done(self) -> Folded:
+        folded = self.folded
+        folded.changes = self.overlay.batch
+        folded.wakes = [
+            Wake(table=address.table, key=address.key, due=row.wake_at)
+            for address, row in folded.changes.items()
+            if row is not None and row.wake_at is not None
+        ]
+        for letter in folded.dead_letters:
+            headers = {"type": letter.TYPE.encode(), "now": iso(letter.now or folded.position.now)}
+            folded.emits.append(Outgoing(self.letters.name, letter.letter_id.encode(), letter.encode(), headers))
+        return folded

@@ -1,0 +1,77 @@
+"""The company of the demo: its services, and the settings of a streamproc that works for it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import SecretStr
+
+from streamproc.demo.chapters import HUNG_ON_NODES, TEAMS
+from streamproc.gateway.config import GatewayConfig
+from streamproc.settings import PagerDuty, Settings
+from streamproc.sinks.pagerduty.config import ApiConfig
+from streamproc.stages.escalate import Config as EscalateConfig
+from streamproc.stages.escalate import Destination
+
+KEY_LENGTH = 32
+CATALOGUE_FILE = "services.yaml"
+UPDATE_EVERY = timedelta(seconds=3)
+"""Pages are brought up to date so often: what takes minutes elsewhere takes seconds here."""
+
+
+def services() -> dict[str, Any]:
+    """Return the service catalogue, as it stands in a services.yaml."""
+    found: dict[str, Any] = {
+        "frontend": _service("frontend", 1, "Nobody can buy", ["cart", "checkout"]),
+        "cart": _service("cart", 1, "Carts are lost", ["checkout"]),
+        "checkout": _service("checkout", 1, "Orders cannot be placed", ["payments"]),
+        "payments": _service("payments", 1, "Money cannot be taken", ["payments-db"]),
+        "payments-db": {"team": "payments", "tier": 1, "destination": "payments"},
+        "reporting": _service("reporting", 3, "Yesterday's figures are late", []),
+        "search": _service("search", 2, "Customers find nothing", []),
+        "mail": _service("mail", 3, "Confirmations are late", []),
+        "vpn": _service("vpn", 4, "Nobody can work from home", []),
+        "network": _service("network", 1, "A cluster is cut off", []),
+        "nodes": _service("nodes", 2, "Pods have nowhere to run", ["network"]),
+    }
+    found |= {name: _service(name, 3, f"{name.capitalize()} is missing", ["nodes"]) for name in HUNG_ON_NODES}
+    found["payments"] |= {"destination": "payments", "second_destination": "payments-lead"}
+    return {"services": found}
+
+
+def settings(folder: Path, events_url: str, port: int, webhook_secret: str) -> Settings:
+    """Return the settings of the demo, the catalogue written beside the data.
+
+    Args:
+        folder: the data directory.
+        events_url: address of the PagerDuty emulator.
+        port: of the gateway; 0 takes a free one.
+        webhook_secret: key of PagerDuty's signatures.
+    """
+    catalogue = folder / CATALOGUE_FILE
+    catalogue.write_text(yaml.safe_dump(services(), sort_keys=False))
+    return Settings(
+        services=catalogue,
+        gateway=GatewayConfig(port=port, webhook_secrets=(SecretStr(webhook_secret),)),
+        pagerduty=PagerDuty(
+            api=ApiConfig(base_url=events_url),
+            destinations={
+                name: Destination(routing_key=SecretStr(name.ljust(KEY_LENGTH, "0")))
+                for name in ("default", "payments", "payments-lead")
+            },
+        ),
+        escalate=EscalateConfig(update_every=UPDATE_EVERY),
+    )
+
+
+def _service(name: str, tier: int, impact: str, depends_on: list[str]) -> dict[str, Any]:
+    return {
+        "team": TEAMS.get(name, "platform"),
+        "tier": tier,
+        "impact": impact,
+        "depends_on": depends_on,
+        "runbook": f"https://runbooks.example.com/{name}",
+    }

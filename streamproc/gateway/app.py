@@ -1,0 +1,83 @@
+"""The gateway as one application."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+from starlette.types import Receive, Scope, Send
+
+from streamproc import __version__
+from streamproc.gateway import console, feedback, ingest, operations, refusal
+from streamproc.gateway.access import Gate, Keys
+from streamproc.gateway.config import GatewayConfig
+from streamproc.gateway.telemetry import INGEST_ROUTE, Observed, Telemetry
+from streamproc.ports import Desk, Inlet
+
+
+def utc_now() -> datetime:
+    """Return the moment, for what people give without one and for ages on the status page."""
+    return datetime.now(UTC)
+
+
+class Gateway(FastAPI):
+    """FastAPI, with the ingest path taken out before the router, and put back into OpenAPI."""
+
+    def __init__(self, taking: ingest.Ingest) -> None:
+        super().__init__(
+            title="streamproc",
+            version=__version__,
+            summary="Alerts and webhooks in; incidents, decisions and dead letters out.",
+            docs_url=None,  # they load their scripts from elsewhere
+            redoc_url=None,
+            telemetry={"auto_configure": False},
+        )
+        self._taking = taking
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] == "http" and scope["path"].startswith(ingest.PREFIX):
+            await self._taking(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the description of every path."""
+        described = super().openapi()
+        described["paths"].setdefault(INGEST_ROUTE, ingest.DESCRIPTION)
+        described["components"]["schemas"].update(feedback.SCHEMAS)
+        return described
+
+
+def build(
+    config: GatewayConfig,
+    inlet: Inlet,
+    desk: Desk,
+    registry: CollectorRegistry,
+    clock: Callable[[], datetime] = utc_now,
+    keys: Keys | None = None,
+) -> FastAPI:
+    """Return the gateway.
+
+    Args:
+        config: its settings; `check_binding` is the caller's, before it listens.
+        inlet: where records go.
+        desk: what is looked at; its methods are called in threads, several at a time.
+        registry: where metrics are kept and shown from.
+        clock: the moment (UTC).
+        keys: tokens and signing secrets, where they may change while it runs; those of `config` by default.
+    """
+    telemetry = Telemetry(registry)
+    keys = keys or Keys(config)
+    gate = Gate(keys)
+    app = Gateway(ingest.Ingest(config, inlet, gate, telemetry))
+    refusal.install(app, config.retry_after)
+    app.add_middleware(Observed, telemetry=telemetry)
+    app.include_router(operations.health(desk, registry))
+    app.include_router(feedback.router(config, inlet, desk, gate, keys, telemetry, clock))
+    app.include_router(operations.router(config, inlet, desk, gate))
+    app.include_router(console.router(desk, gate, clock))
+    return app

@@ -1,0 +1,138 @@
+"""PagerDuty webhooks v3: whether one is signed by PagerDuty, and what it says about our incidents. Pure.
+
+Source: PagerDuty developer documentation, webhooks/{01-Overview,04-Signatures}.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import AwareDatetime, BaseModel, ValidationError
+
+from streamproc.core.identity import scope_of
+from streamproc.events.feedback import Feedback, FeedbackKind
+
+KINDS = {
+    "incident.acknowledged": FeedbackKind.ACKNOWLEDGED,
+    "incident.unacknowledged": FeedbackKind.UNACKNOWLEDGED,
+    "incident.resolved": FeedbackKind.RESOLVED,
+    "incident.reopened": FeedbackKind.REOPENED,
+    "incident.annotated": FeedbackKind.ANNOTATED,
+    "incident.reassigned": FeedbackKind.REASSIGNED,
+    "incident.delegated": FeedbackKind.REASSIGNED,
+    "incident.escalated": FeedbackKind.ESCALATED,
+    "incident.priority_updated": FeedbackKind.PRIORITY,
+    "incident.urgency_updated": FeedbackKind.URGENCY,
+    "incident.triggered": FeedbackKind.TRIGGERED,
+}
+SECOND = "/2"
+"""Suffix that the dedup key of a second destination may carry."""
+VALUE_LIMIT = 500
+
+
+class _Reference(BaseModel):
+    summary: str | None = None
+
+
+class _Occurrence(BaseModel):
+    """The part of `event` that counts; unknown fields are none of our business."""
+
+    id: str = ""
+    event_type: str
+    occurred_at: AwareDatetime | None = None
+    agent: _Reference | None = None
+    data: dict[str, Any] = {}
+
+
+class _Webhook(BaseModel):
+    event: _Occurrence
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a webhook came to: feedback, or the reason why there is none."""
+
+    outcome: str
+    """The kind of the feedback; else `ignored` (a type without use), `unjoined` (names no incident key), `foreign`
+    (an incident that is not ours) or `unreadable`."""
+    feedback: Feedback | None = None
+
+
+def signed(header: str, body: bytes, secrets: Sequence[bytes]) -> bool:
+    """Return whether one of the signatures in `X-PagerDuty-Signature` fits one of the secrets, in constant time.
+
+    Args:
+        header: comma-separated `v1=<hex HMAC-SHA256 of the body>`; several while PagerDuty rotates a secret.
+        body: the raw body.
+        secrets: every secret that counts; several while we rotate.
+    """
+    parts = (part.strip() for part in header.split(","))
+    given = [part[3:].lower().encode("ascii", "replace") for part in parts if part.startswith("v1=")]
+    fits = False
+    for secret in secrets:
+        right = hmac.new(secret, body, hashlib.sha256).hexdigest().encode()
+        for signature in given:
+            fits |= hmac.compare_digest(right, signature)
+    return fits
+
+
+def read(body: bytes, webhook_id: str) -> Heard:
+    """Return what a webhook says.
+
+    Args:
+        body: the raw body.
+        webhook_id: header `X-Webhook-Id`; it counts where the event has no id. The event's own goes first: it too is
+            the same on every redelivery, and the signature covers it.
+    """
+    try:
+        event = _Webhook.model_validate_json(body).event
+        kind = KINDS.get(event.event_type)
+        if kind is None:
+            return Heard("ignored")
+        key = _incident_key(event.data)
+        if not key:
+            return Heard("unjoined")
+        if scope_of(key) is None:
+            return Heard("foreign")
+        if event.occurred_at is None:
+            return Heard("unreadable")
+        agent = event.agent.summary if event.agent else None
+        feedback = Feedback(
+            feedback_id=event.id or webhook_id,
+            incident_id=key,
+            kind=kind,
+            by=(agent or "")[:VALUE_LIMIT],
+            value=_value(kind, event.data)[:VALUE_LIMIT],
+            at=event.occurred_at,
+        )
+    except ValidationError:
+        return Heard("unreadable")
+    return Heard(str(kind), feedback)
+
+
+def _incident_key(data: dict[str, Any]) -> str:
+    """Return our incident id. Notes name only their incident, so they have one where PagerDuty adds its key."""
+    incident = data.get("incident")
+    key = data.get("incident_key") or (incident.get("incident_key") if isinstance(incident, dict) else None)
+    return key.removesuffix(SECOND) if isinstance(key, str) else ""
+
+
+def _value(kind: FeedbackKind, data: dict[str, Any]) -> str:
+    if kind is FeedbackKind.PRIORITY:
+        return _summary(data.get("priority"))
+    if kind is FeedbackKind.URGENCY:
+        return str(data.get("urgency") or "")
+    if kind is FeedbackKind.ANNOTATED:
+        return str(data.get("content") or "")
+    if kind in {FeedbackKind.REASSIGNED, FeedbackKind.ESCALATED}:
+        assignees = data.get("assignees")
+        return ", ".join(filter(None, map(_summary, assignees))) if isinstance(assignees, list) else ""
+    return ""
+
+
+def _summary(reference: Any) -> str:
+    return str(reference.get("summary") or "") if isinstance(reference, dict) else ""

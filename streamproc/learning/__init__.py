@@ -1,0 +1,1 @@
+"""What is learned from responders: features, the model that predicts, the learner that makes it, its calibration."""

@@ -1,0 +1,1 @@
+"""Runtimes: interpreters of the topology. They share one fold and one contract: commit all or nothing."""

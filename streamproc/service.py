@@ -1,0 +1,236 @@
+"""The pipeline on one machine, put together: embedded runtime, sender and gateway. The composition root."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import orjson
+import structlog
+import yaml
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from streamproc.core.errors import Defect, StreamprocError, Unusable
+from streamproc.core.fold import CONFIG
+from streamproc.core.step import ACTIVE, ActiveRow
+from streamproc.events.feedback import Policy, PolicyKind
+from streamproc.gateway.access import Keys
+from streamproc.gateway.app import build
+from streamproc.gateway.config import check_binding
+from streamproc.gateway.server import serve
+from streamproc.learning.model import Learner, Lesson, learn
+from streamproc.ports import Entry
+from streamproc.runtime.clock import Clock, SystemClock
+from streamproc.runtime.embedded.runtime import Embedded, LiveDesk
+from streamproc.runtime.engine import Engine
+from streamproc.runtime.metrics import Metrics
+from streamproc.runtime.sender import Config as SenderConfig
+from streamproc.runtime.sender import Sender
+from streamproc.services import CATALOGUE, Catalogue
+from streamproc.settings import Settings
+from streamproc.sinks.notify.channels import Channels
+from streamproc.sinks.notify.fallback import Fallback
+from streamproc.sinks.pagerduty.client import EventsClient
+from streamproc.stages.escalate import ARM
+from streamproc.state import POLICY, PolicyRow
+from streamproc.topology import TOPICS, TOPOLOGY
+from streamproc.versions import activation
+
+log = structlog.get_logger(__name__)
+
+REQUESTS_END_WITHIN = 2
+"""Seconds that requests under way may take at the end; with the next one and the runtime's own bound under 10."""
+SENDING_ENDS_WITHIN = 2.5
+
+
+@dataclass
+class Running:
+    """A pipeline that runs."""
+
+    url: str
+    """Where the gateway listens."""
+    runtime: Embedded
+    desk: LiveDesk
+    stopped: asyncio.Future[StreamprocError] = field(repr=False)
+    """Done when the pipeline has stopped by itself, with the reason."""
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings,
+    folder: Path,
+    *,
+    armed: bool,
+    clock: Clock | None = None,
+    renew: Callable[[], Settings] | None = None,
+) -> AsyncIterator[Running]:
+    """Run the pipeline on one machine while the context is open; leaving it stops everything within 10 s.
+
+    Args:
+        settings: everything that can be set.
+        folder: the data directory.
+        armed: page from the first moment; nothing is adopted.
+        clock: the machine's by default.
+        renew: reads the settings again, every `pagerduty.security.token_rotation` seconds: newer tokens and signing
+            secrets count from then on, and nothing else of them. None where they stay as they are.
+
+    Raises:
+        StreamprocError: it cannot start; the message says why, and the mend.
+    """
+    listening = settings.listening()
+    check_binding(listening)
+    clock = clock or SystemClock()
+    stopped: asyncio.Future[StreamprocError] = asyncio.get_running_loop().create_future()
+    registry = CollectorRegistry()
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    metrics = Metrics(TOPOLOGY, registry)
+
+    def stop(error: StreamprocError) -> None:
+        if not stopped.done():
+            stopped.set_result(error)
+
+    catalogue = read_catalogue(settings)
+    notifier = channels(settings, clock)
+    keys = Keys(listening)
+    async with AsyncExitStack() as stack:
+        runtime = Embedded(folder, TOPOLOGY, TOPICS, clock, settings.embedded, metrics, stop)
+        stack.push_async_callback(runtime.stop)
+        intents = await runtime.start(
+            lambda engine: beginning(settings, catalogue, engine, armed=armed, now=clock.now())
+        )
+        client = await stack.enter_async_context(EventsClient(settings.pagerduty.api))
+        sender = Sender(sender_config(settings), client, runtime, clock, notifier, registry)
+        sender.offer(intents)
+        runtime.offer_to(sender.offer, sender.offer_pages)
+        sending = asyncio.create_task(sender.run(), name="streamproc-sender")
+        sending.add_done_callback(lambda task: _sender_ended(task, stop))
+        stack.push_async_callback(_end, sender, sending)
+        desk = LiveDesk(folder, runtime)
+        metrics.watch(runtime.nodes, clock.now)
+        app = build(listening, runtime, desk, registry, keys=keys)
+        address = await stack.enter_async_context(
+            serve(app, listening.host, listening.port, stop_within=REQUESTS_END_WITHIN)
+        )
+        if renew is not None:
+            renewing = asyncio.create_task(
+                _renew(keys, renew, listening.host, settings.pagerduty.security.token_rotation), name="streamproc-renew"
+            )
+            stack.callback(renewing.cancel)
+        threading.Thread(target=warm_up, name="streamproc-warm-up", daemon=True).start()
+        log.info("The pipeline runs.", url=address.url, data_dir=str(folder), armed=desk.status().armed)
+        yield Running(address.url, runtime, desk, stopped)
+
+
+def _sender_ended(sending: asyncio.Task[None], stop: Callable[[StreamprocError], None]) -> None:
+    """Stop everything where the sender breaks: a pipeline that takes alerts and pages nobody is worse than none."""
+    if not sending.cancelled() and (failure := sending.exception()) is not None:
+        stop(Defect(f"the sender has stopped: {type(failure).__name__}: {failure}"))
+
+
+async def _end(sender: Sender, sending: asyncio.Task[None]) -> None:
+    await sender.stop(SENDING_ENDS_WITHIN)
+    await asyncio.wait({sending})
+
+
+async def _renew(keys: Keys, read: Callable[[], Settings], host: str, every: int) -> None:
+    """Take over tokens and signing secrets of the settings file, again and again."""
+    while True:
+        await asyncio.sleep(every)
+        try:
+            newer = (await asyncio.to_thread(read)).listening()
+            check_binding(newer.model_copy(update={"host": host}))
+        except Unusable as error:
+            log.warning("Newer tokens and secrets cannot be used; those that stand go on.", error=str(error))
+            continue
+        if keys.renew(newer):
+            log.info("Newer tokens and secrets count from now on.")
+
+
+def warm_up() -> None:
+    """Load the learner's library: it takes two seconds, and in the fold of the first label everything would wait."""
+    learn(Learner(), Lesson({}, page=True), ())
+
+
+def beginning(
+    settings: Settings, catalogue: str | None, engine: Engine, *, armed: bool, now: datetime
+) -> Sequence[Entry]:
+    """Return the records that make the settings, the catalogue and the arming those that the pipeline works with."""
+    rows = engine.part("decide").rows
+    entries: list[Entry] = []
+    for kind, body in ((CONFIG, settings.stages()), (CATALOGUE.name, catalogue)):
+        active = rows.get(ACTIVE.at(kind))
+        if body is not None and (active is None or isinstance(active, ActiveRow)):
+            entries.extend(activation(kind, body, active, author="start", reason="settings at start"))
+    row = rows.get(POLICY.at(ARM))
+    known = row.policy if isinstance(row, PolicyRow) else None
+    if armed and (known is None or known.withdrawn):
+        version = 1 if known is None else known.version + 1
+        entries.append(Entry.of("policies", arming(version, now, author="run --armed", adopt=False)))
+    return entries
+
+
+def arming(version: int, now: datetime, *, author: str, adopt: bool = True, withdrawn: bool = False) -> Policy:
+    """Return the policy that arms the pipeline, or disarms it."""
+    return Policy(
+        policy_id=ARM,
+        kind=PolicyKind.ARM,
+        version=version,
+        starts_at=now,
+        author=author,
+        reason="disarmed" if withdrawn else "armed",
+        withdrawn=withdrawn,
+        adopt=adopt,
+    )
+
+
+def read_catalogue(settings: Settings) -> str | None:
+    """Return the service catalogue of the settings as the body of its artifact, None where none is set.
+
+    Raises:
+        Unusable: the file cannot be read or used.
+    """
+    if settings.services is None:
+        return None
+    return catalogue_of(settings.services)
+
+
+def catalogue_of(file: Path) -> str:
+    """Return a services.yaml as the body of the artifact `catalogue`.
+
+    Raises:
+        Unusable: the file cannot be read or used.
+    """
+    try:
+        given = yaml.safe_load(file.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise Unusable(f"{file} cannot be read: {error}") from error
+    try:
+        return Catalogue.of(orjson.dumps(given or {}).decode()).model_dump_json()
+    except (Unusable, TypeError) as error:
+        raise Unusable(f"{file}: {error}") from error
+
+
+def channels(settings: Settings, clock: Clock) -> Channels | None:
+    """Return the way to people beside PagerDuty, None where none is set.
+
+    Raises:
+        Unusable: a channel is no apprise URL.
+    """
+    urls = [url.get_secret_value() for url in settings.pagerduty.notifications.channels]
+    if not urls:
+        return None
+    return Channels(Fallback(urls), settings.pagerduty.notifications.rate_limit, clock.now)
+
+
+def sender_config(settings: Settings) -> SenderConfig:
+    """Return what the settings say of sending."""
+    return SenderConfig(
+        rate_limit=settings.pagerduty.requests_per_minute,
+        fallback_after=timedelta(seconds=settings.pagerduty.notifications.fallback_after),
+    )

@@ -1,0 +1,371 @@
+"""Environment and file -> frozen Settings, made of the parts' own Config models. The only reader of the environment."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from streamproc.core.errors import Unusable
+from streamproc.gateway.config import GatewayConfig, is_loopback
+from streamproc.runtime.embedded.runtime import Config as EmbeddedConfig
+from streamproc.sinks.pagerduty.config import ApiConfig
+from streamproc.stages.classify import Config as ClassifyConfig
+from streamproc.stages.correlate import Config as CorrelateConfig
+from streamproc.stages.deduplicate import Config as DeduplicateConfig
+from streamproc.stages.enrich import Config as EnrichConfig
+from streamproc.stages.escalate import Config as EscalateConfig
+from streamproc.stages.escalate import Destination
+from streamproc.stages.learn import Config as LearnConfig
+from streamproc.stages.normalise import Config as NormaliseConfig
+
+DEFAULT_FILE = Path("streamproc.yaml")
+ENVIRONMENTS = Literal["dev", "staging", "prod"]
+LEVELS = Literal["debug", "info", "warning", "error"]
+Place = tuple[str, ...]
+ELSEWHERE: Mapping[Place, Place] = {
+    ("gateway", "webhook_validation"): ("pagerduty", "security", "webhook_validation"),
+    ("normalise", "default_environment"): ("environment",),
+    ("correlate", "reopen_within"): ("pagerduty", "incidents", "auto_resolve_threshold"),
+    ("classify", "ai_classification"): ("pagerduty", "incidents", "ai_classification"),
+    ("escalate", "escalation_timeout"): ("pagerduty", "incidents", "escalation_timeout"),
+    ("escalate", "destinations"): ("pagerduty", "destinations"),
+}
+"""Settings of parts that stand under another name for people: where they may not be given, and where they are."""
+
+
+class Section(BaseModel):
+    """Base of the sections: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Incidents(Section):
+    """What PagerDuty's incidents follow."""
+
+    auto_resolve_threshold: int = Field(default=300, ge=0)
+    """Seconds: an incident whose alerts come back so soon after it resolved is the same one, reopened, and is paged
+    again only if it stays."""
+    escalation_timeout: int = Field(default=900, ge=1)
+    """Seconds until a page that nobody acknowledges goes to the service's second destination."""
+    ai_classification: bool = True
+    """Whether the learned model may decide where it is sure; it learns either way."""
+
+
+class Notifications(Section):
+    """Ways to people beside PagerDuty: told when PagerDuty does not answer, and when streamproc itself fails."""
+
+    channels: tuple[SecretStr, ...] = ()
+    """Apprise URLs (mail, chat, SMS ...); all of them are told."""
+    rate_limit: int = Field(default=10, ge=1)
+    """Messages a minute at most; what comes on top is counted and named in the next one."""
+    fallback_after: int = Field(default=300, ge=1)
+    """Seconds that a page may wait for PagerDuty before the channels are told."""
+
+
+class Security(Section):
+    """What is demanded of connections."""
+
+    encryption: bool = True
+    """Events leave over TLS only: an events address with http:// is refused, unless it is on this machine."""
+    webhook_validation: bool = True
+    """PagerDuty's webhooks must be signed. False takes unsigned ones: for a test on this machine only."""
+    token_rotation: int = Field(default=3600, ge=1)
+    """Seconds: so often `gateway.ingest_tokens` and `gateway.webhook_secrets` are read from the settings file again, so
+    that new ones count without a restart."""
+
+
+class PagerDuty(Section):
+    """PagerDuty: where events go, and how."""
+
+    api: ApiConfig = ApiConfig()
+    """The Events API."""
+    destinations: dict[str, Destination] = {}
+    """Routing keys by name; `default` is the catch-all for services without a destination of their own."""
+    requests_per_minute: int = Field(default=120, ge=1)
+    """Events a minute for each routing key: PagerDuty takes about 120."""
+    incidents: Incidents = Incidents()
+    """What incidents follow."""
+    notifications: Notifications = Notifications()
+    """Ways to people beside PagerDuty."""
+    security: Security = Security()
+    """What is demanded of connections."""
+
+
+class Logs(Section):
+    """What the process says of itself."""
+
+    level: LEVELS = "info"
+    """Least level that is written."""
+    form: Literal["auto", "console", "json"] = "auto"
+    """`auto` writes for people on a terminal, and JSON elsewhere."""
+
+
+class Settings(Section):
+    """Everything that can be set."""
+
+    environment: ENVIRONMENTS | None = None
+    """Environment of alerts that name none; empty leaves it empty."""
+    services: Path | None = None
+    """The service catalogue (services.yaml), read at start; relative to the settings file."""
+    gateway: GatewayConfig = GatewayConfig()
+    """HTTP in."""
+    pagerduty: PagerDuty = PagerDuty()
+    """PagerDuty."""
+    embedded: EmbeddedConfig = EmbeddedConfig()
+    """The runtime on one machine."""
+    logs: Logs = Logs()
+    """Logs."""
+    normalise: NormaliseConfig = NormaliseConfig()
+    """Producers' words."""
+    deduplicate: DeduplicateConfig = DeduplicateConfig()
+    """Episodes."""
+    correlate: CorrelateConfig = CorrelateConfig()
+    """Incidents."""
+    enrich: EnrichConfig = EnrichConfig()
+    """What the catalogue adds."""
+    classify: ClassifyConfig = ClassifyConfig()
+    """Category, urgency and the learned model."""
+    escalate: EscalateConfig = EscalateConfig()
+    """Pages. `destinations` are set under `pagerduty`."""
+    learn: LearnConfig = LearnConfig()
+    """The learner."""
+
+    @model_validator(mode="after")
+    def _in_their_place(self) -> Settings:
+        for (section, name), place in ELSEWHERE.items():
+            if name in getattr(self, section).model_fields_set:
+                raise ValueError(f"{section}.{name}: set it as {'.'.join(place)}")
+        return self
+
+    @model_validator(mode="after")
+    def _encrypts(self) -> Settings:
+        url = urlsplit(self.pagerduty.api.base_url)
+        if self.pagerduty.security.encryption and url.scheme != "https" and not is_loopback(url.hostname or ""):
+            raise ValueError(
+                f"pagerduty.api.base_url is {self.pagerduty.api.base_url}, which is not encrypted: use https://, or "
+                "set pagerduty.security.encryption to false"
+            )
+        return self
+
+    def listening(self) -> GatewayConfig:
+        """Return the settings of the gateway, with what is demanded of connections."""
+        return self.gateway.model_copy(update={"webhook_validation": self.pagerduty.security.webhook_validation})
+
+    def stages(self) -> str:
+        """Return the settings of every stage as the body of the artifact `config`; routing keys are in it."""
+        incidents = self.pagerduty.incidents
+        escalation = self.escalate.model_copy(
+            update={
+                "destinations": self.pagerduty.destinations,
+                "escalation_timeout": timedelta(seconds=incidents.escalation_timeout),
+            }
+        )
+        reopening = self.correlate.model_copy(
+            update={"reopen_within": timedelta(seconds=incidents.auto_resolve_threshold)}
+        )
+        learned = self.classify.model_copy(update={"ai_classification": incidents.ai_classification})
+        named = self.normalise.model_copy(update={"default_environment": self.environment or ""})
+        sections = _StageSections(
+            normalise=named,
+            deduplicate=self.deduplicate,
+            correlate=reopening,
+            enrich=self.enrich,
+            classify=learned,
+            escalate=escalation,
+            learn=self.learn,
+        )
+        return json.dumps(_ordered(sections.model_dump(), sections.model_dump(mode="json")), ensure_ascii=False)
+
+
+class _StageSections(Section):
+    """The body of the artifact `config`."""
+
+    normalise: NormaliseConfig
+    deduplicate: DeduplicateConfig
+    correlate: CorrelateConfig
+    enrich: EnrichConfig
+    classify: ClassifyConfig
+    escalate: EscalateConfig
+    learn: LearnConfig
+
+
+def _ordered(given: Any, dumped: Any) -> Any:
+    """Return what was dumped, sets in order: else each process would write them in another one, as a new version."""
+    if isinstance(given, (set, frozenset)):
+        return sorted(dumped)
+    if isinstance(given, Mapping):
+        return {name: _ordered(one, dumped[name]) for name, one in given.items()}
+    if isinstance(given, tuple):
+        return [_ordered(one, shown) for one, shown in zip(given, dumped, strict=True)]
+    return dumped
+
+
+class Environment(BaseSettings):
+    """Environment variables; each stands over the same setting of the file."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, use_attribute_docstrings=True, env_ignore_empty=True)
+
+    pagerduty_routing_key: SecretStr | None = None
+    """PAGERDUTY_ROUTING_KEY: routing key of the destination `default`."""
+    pagerduty_events_url: str | None = None
+    """PAGERDUTY_EVENTS_URL: address of the Events API."""
+    pagerduty_webhook_secret: SecretStr | None = None
+    """PAGERDUTY_WEBHOOK_SECRET: signing secret of the webhook subscription; several with commas between."""
+    ml_confidence_threshold: str | None = None
+    """ML_CONFIDENCE_THRESHOLD: below it the learned model abstains."""
+    environment: str | None = None
+    """ENVIRONMENT: dev, staging or prod."""
+    log_level: str | None = Field(default=None, validation_alias=AliasChoices("LOG_LEVEL"))
+    """LOG_LEVEL: debug, info, warning or error."""
+
+    def over(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of the file with those of the environment over them."""
+        merged = dict(given)
+        for name, value in self._given():
+            _put(merged, PLACES[name], value)
+        return merged
+
+    def variable(self, place: Place) -> str:
+        """Return the variable that a setting came from, empty where it did not come from one."""
+        found = (name for name, _ in self._given() if PLACES[name] == place[: len(PLACES[name])])
+        return next(found, "").upper()
+
+    def _given(self) -> Iterator[tuple[str, Any]]:
+        for name in PLACES:
+            value = getattr(self, name, None)
+            if value is None:
+                continue
+            text = (value.get_secret_value() if isinstance(value, SecretStr) else value).strip()
+            if name == "pagerduty_webhook_secret":
+                yield name, [part.strip() for part in text.split(",") if part.strip()]
+            else:
+                yield name, text.lower() if name == "log_level" else text
+
+
+PLACES: Mapping[str, Place] = {
+    "pagerduty_routing_key": ("pagerduty", "destinations", "default", "routing_key"),
+    "pagerduty_events_url": ("pagerduty", "api", "base_url"),
+    "pagerduty_webhook_secret": ("gateway", "webhook_secrets"),
+    "ml_confidence_threshold": ("classify", "confidence_threshold"),
+    "environment": ("environment",),
+    "log_level": ("logs", "level"),
+}
+"""The setting that each variable stands over."""
+
+
+def load(file: Path | None = None) -> Settings:
+    """Return the settings of a YAML file and the environment.
+
+    Args:
+        file: the file; without one `streamproc.yaml` in the working directory is read where there is one.
+
+    Raises:
+        Unusable: the file cannot be read, or says something wrong; every fault with its place, and what was meant.
+    """
+    chosen = file or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
+    given = {} if chosen is None else _read(chosen)
+    environment = Environment()
+    try:
+        settings = Settings.model_validate(environment.over(given))
+    except ValidationError as error:
+        # Without the cause: it shows what was given, secrets too.
+        raise Unusable("; ".join(_faults(error, environment, chosen))) from None
+    if settings.services is not None and chosen is not None and not settings.services.is_absolute():
+        settings = settings.model_copy(update={"services": chosen.parent / settings.services})
+    return settings
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        given = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Unusable(f"{file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise Unusable(f"{file} cannot be read: it is not UTF-8") from None
+    except yaml.YAMLError as error:
+        raise Unusable(f"{file} cannot be read: {_yaml_fault(error)}") from None
+    if given is None:
+        return {}
+    if not isinstance(given, dict):
+        raise Unusable(f"{file}: settings are sections with keys, for example `gateway:`")
+    filled: dict[str, Any] = _filled(given, Settings)
+    return filled
+
+
+def _yaml_fault(error: yaml.YAMLError) -> str:
+    """Return what is wrong and where, without the line itself: it may hold a key."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return "it is no YAML"
+    mark = error.problem_mark
+    return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+
+
+def _filled(given: Mapping[Any, Any], model: type[BaseModel] | None) -> dict[str, Any]:
+    """Return a section without keys that nothing stands behind; a section of which all is commented out is empty."""
+    found: dict[str, Any] = {}
+    for key, value in given.items():
+        name = str(key)
+        inner = None if model is None else _inner(model, name)
+        if isinstance(value, Mapping):
+            found[name] = _filled(value, inner)
+        elif value is not None:
+            found[name] = value
+        elif inner is not None or model is None or name not in model.model_fields:
+            found[name] = {}
+    return found
+
+
+def _put(into: dict[str, Any], path: Place, value: Any) -> None:
+    *sections, last = path
+    for section in sections:
+        inner = into.get(section, {})
+        if not isinstance(inner, Mapping):
+            return  # what stands there is wrong, and will be said
+        into[section] = dict(inner)
+        into = into[section]
+    into[last] = value
+
+
+def _faults(error: ValidationError, environment: Environment, file: Path | None) -> Iterator[str]:
+    for fault in error.errors(include_url=False, include_input=False):
+        place = tuple(str(part) for part in fault["loc"])
+        said = fault["msg"].removeprefix("Value error, ")
+        variable = environment.variable(place)
+        if variable:
+            yield f"{variable}: {said}"
+            continue
+        if fault["type"] == "extra_forbidden":
+            said = f"there is no such setting{_meant(place)}"
+        yield ": ".join(filter(None, (str(file or ""), ".".join(place), said)))
+
+
+def _meant(path: Place) -> str:
+    """Return ", did you mean ...?" for a key that is almost one."""
+    model: type[BaseModel] | None = Settings
+    for part in path[:-1]:
+        model = None if model is None else _inner(model, part)
+    known = [name for name in model.model_fields if (*path[:-1], name) not in ELSEWHERE] if model else []
+    near = difflib.get_close_matches(path[-1], known, n=1)
+    if near:
+        return f"; did you mean `{near[0]}`?"
+    return f"; known here: {', '.join(known)}" if known else ""
+
+
+def _inner(model: type[BaseModel], name: str) -> type[BaseModel] | None:
+    field = model.model_fields.get(name)
+    if field is None:
+        # A key of a mapping (the name of a destination): its values are the model that the mapping was found by.
+        return model
+    for kind in (field.annotation, *get_args(field.annotation)):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None

@@ -1,0 +1,1 @@
+"""Notifiers beside PagerDuty."""

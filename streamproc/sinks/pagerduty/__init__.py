@@ -1,0 +1,1 @@
+"""PagerDuty Events API v2: the body (encode), what an answer means (verdict), the sending (client)."""

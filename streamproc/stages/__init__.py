@@ -1,0 +1,1 @@
+"""The decisions: one file a stage, one verb a file, each a pure function `(event, rows, now, config) -> Step`."""

@@ -1,0 +1,193 @@
+"""Alert -> Episode: the first of a kind opens, repeats are counted, what matters is passed on, a resolve closes.
+
+Inbox alerts, keyed by fingerprint; emits episodes. Owns EPISODE, bounded by `forget_after`. Order is by event time:
+bridges without keys reorder, so a resolve leaves a tombstone, and what is older than it changes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from pydantic import Field
+
+from streamproc.core.event import Scalar, Wake
+from streamproc.core.identity import digest
+from streamproc.core.step import NOTHING, Stage, StageConfig, Step
+from streamproc.core.table import Rows
+from streamproc.events.alert import Alert, Episode, EpisodeChange
+from streamproc.state import EPISODE, EpisodeRow
+
+NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
+
+
+class Config(StageConfig):
+    """How alerts are made episodes."""
+
+    expire_after: timedelta = Field(default=timedelta(hours=12), ge=timedelta(hours=5))
+    """A firing alert that its source no longer repeats is closed after this. Longer than Alertmanager's repeat interval
+    (4 h), else a live outage is closed; never applied to Datadog, which says a firing alert once."""
+    forget_after: timedelta = Field(default=timedelta(hours=6), ge=timedelta(minutes=5))
+    """How long a resolved alert is remembered, so that late and repeated notifications of it change nothing."""
+    reorder_within: timedelta = Field(default=timedelta(minutes=2), ge=timedelta(0))
+    """A firing notification with the old start that comes this soon after the resolve was overtaken by it. A later one
+    says that the alert fires again: Alertmanager keeps `startsAt` when it lost sight of an alert and sees it again."""
+
+
+class Reason(StrEnum):
+    """What a notification is."""
+
+    OPENED = "opened"
+    REOPENED = "reopened"
+    REPEAT = "repeat"
+    CHANGED = "changed"
+    RESOLVED = "resolved"
+    RESOLVED_UNSEEN = "resolved_unseen"
+    RESOLVED_AGAIN = "resolved_again"
+    LATE = "late"
+    EXPIRED = "expired"
+    FORGOTTEN = "forgotten"
+
+
+def step(event: Alert | Wake, rows: Rows, now: datetime, config: Config) -> Step:
+    """Decide what a notification says that was not known."""
+    if isinstance(event, Wake):
+        return _look_again(event, rows, now)
+    seen = rows.get(EPISODE, event.fingerprint)
+    if seen is not None and seen.status == "firing" and seen.scope != event.scope:
+        # An open episode stays in the scope that it opened in, whatever the rules say by now: its incident is there.
+        event = event.model_copy(update={"scope": seen.scope})
+    reason = decide(event, seen, now, config)
+    at = min(event.at, now)
+    if reason is Reason.LATE or (reason is Reason.RESOLVED_AGAIN and seen is not None and at <= seen.at):
+        return Step({}, reason)
+    if reason in (Reason.RESOLVED_UNSEEN, Reason.RESOLVED_AGAIN):
+        return _write(event.fingerprint, _tombstone(event, at, now, config), reason)
+    repeats = seen.repeats if seen else 0
+    figures: Mapping[str, Scalar] = {"repeats": repeats, "severity": event.severity.value}
+    if reason is Reason.RESOLVED and seen is not None:
+        emit = Episode(scope=seen.scope, change=EpisodeChange.RESOLVED, alert=event, repeats=repeats)
+        return _write(event.fingerprint, _tombstone(event, at, now, config), reason, emit, figures)
+    if reason is Reason.REPEAT and seen is not None:
+        heard = {
+            "repeats": repeats + 1,
+            "at": max(seen.at, at),
+            "expires": event.expires,
+            "seen_at": now,
+            "alert": seen.alert or _kept(event),
+            "wake_at": _expiry(event, now, config),
+        }
+        return _write(event.fingerprint, seen.model_copy(update=heard), reason)
+    return _open(event, seen, at, now, config, reason, figures)
+
+
+def decide(event: Alert, seen: EpisodeRow | None, now: datetime, config: Config) -> Reason:
+    """Return what a notification is, given what is known of its fingerprint. Total, no side effects."""
+    at = min(event.at, now)  # a producer's clock that runs ahead must not make all that follows look late
+    if seen is None:
+        return Reason.OPENED if event.status == "firing" else Reason.RESOLVED_UNSEEN
+    if seen.status == "resolved":
+        if event.status == "resolved":
+            return Reason.RESOLVED_AGAIN
+        if at > seen.at and event.starts_at != seen.starts_at:
+            return Reason.REOPENED
+        repeats_without_time = event.expires and event.starts_at >= seen.starts_at
+        again = repeats_without_time and now - seen.seen_at > config.reorder_within
+        return Reason.REOPENED if again else Reason.LATE
+    if at < seen.at:
+        # Alertmanager moves a start back where another Prometheus knows an earlier one: it fires all the same.
+        return Reason.REPEAT if event.expires and event.status == "firing" else Reason.LATE
+    if event.status == "resolved":
+        return Reason.RESOLVED
+    another = event.expires and event.starts_at != seen.starts_at
+    return Reason.CHANGED if another or meaning(event) != seen.meaning else Reason.REPEAT
+
+
+def meaning(event: Alert) -> str:
+    """Return a hash of what a responder would act upon. Numbers in the text do not count: they move at every scrape."""
+    text = NUMBER.sub("#", f"{event.summary}\n{event.description}")
+    return digest(event.severity, event.name, event.service, event.scope, text)[:16]
+
+
+def _open(
+    event: Alert,
+    seen: EpisodeRow | None,
+    at: datetime,
+    now: datetime,
+    config: Config,
+    reason: Reason,
+    figures: Mapping[str, Scalar],
+) -> Step:
+    """Open an episode, or pass on what changed in an open one."""
+    running = seen if reason is Reason.CHANGED else None
+    repeats = running.repeats + 1 if running else 0
+    keeps_start = running is not None and not event.expires
+    row = EpisodeRow(
+        status="firing",
+        scope=event.scope,
+        starts_at=running.starts_at if running and keeps_start else event.starts_at,
+        at=at,
+        severity=event.severity,
+        meaning=meaning(event),
+        repeats=repeats,
+        expires=event.expires,
+        seen_at=now,
+        alert=_kept(event),
+        wake_at=_expiry(event, now, config),
+    )
+    change = EpisodeChange.CHANGED if running else EpisodeChange.OPENED
+    emit = Episode(scope=event.scope, change=change, alert=event, repeats=repeats)
+    return _write(event.fingerprint, row, reason, emit, figures)
+
+
+def _kept(event: Alert) -> str:
+    return event.model_copy(update={"trail": ()}).model_dump_json() if event.expires else ""
+
+
+def _expiry(event: Alert, now: datetime, config: Config) -> datetime | None:
+    return now + config.expire_after if event.expires else None
+
+
+def _tombstone(event: Alert, at: datetime, now: datetime, config: Config) -> EpisodeRow:
+    return EpisodeRow(
+        status="resolved",
+        scope=event.scope,
+        starts_at=event.starts_at,
+        at=at,
+        severity=event.severity,
+        meaning="",
+        seen_at=now,
+        wake_at=now + config.forget_after,
+    )
+
+
+def _look_again(wake: Wake, rows: Rows, now: datetime) -> Step:
+    row = rows.get(EPISODE, wake.key)
+    if row is None or row.status == "resolved":
+        return Step({EPISODE.at(wake.key): None}, Reason.FORGOTTEN)
+    last = Alert.model_validate_json(row.alert)
+    gone = last.model_copy(update={"status": "resolved", "ends_at": now, "at": max(now, row.at)})
+    emit = Episode(scope=row.scope, change=EpisodeChange.RESOLVED, alert=gone, repeats=row.repeats, expired=True)
+    figures = {"silent_hours": round((now - row.seen_at) / timedelta(hours=1), 2)}
+    # No tombstone: nothing overtook anything here, and a source that speaks again says that the alert fires.
+    return Step({EPISODE.at(wake.key): None}, Reason.EXPIRED, (emit,), figures=figures)
+
+
+def _write(
+    key: str, row: EpisodeRow, reason: Reason, emit: Episode | None = None, figures: Mapping[str, Scalar] = NOTHING
+) -> Step:
+    wake = () if row.wake_at is None else (Wake(table=EPISODE.name, key=key, due=row.wake_at),)
+    return Step({EPISODE.at(key): row}, reason, () if emit is None else (emit,), wake, figures)
+
+
+STAGE = Stage(
+    "deduplicate",
+    step,
+    takes=(Alert,),
+    reasons=Reason,
+    config=Config,
+    owns=(EPISODE,),
+    unintended=frozenset({Reason.LATE}),
+)

@@ -1,0 +1,181 @@
+"""Incident -> Incident, marked: members that a silence or maintenance window mutes stay in it, but are not paged.
+
+Node decide, after correlate, so that a muted alert still holds its incident together. Owns POLICY (what people want)
+and MUTE (open members that a policy mutes now). It marks and never removes, and a resolve always passes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from enum import StrEnum
+from functools import lru_cache
+
+from streamproc.core.event import Event, Scalar, Wake
+from streamproc.core.identity import scope_of
+from streamproc.core.step import Stage, Step
+from streamproc.core.table import Row, RowKey, Rows
+from streamproc.events.feedback import Matcher, Policy, PolicyKind
+from streamproc.events.incident import Incident, IncidentChange, Member, Reconsider
+from streamproc.state import INCIDENT, MEMBER, MUTE, PAGE, POLICY, MuteRow, PolicyRow
+
+MUTING = (PolicyKind.SILENCE, PolicyKind.MAINTENANCE)
+WITHDRAWN_FOR = timedelta(days=1)
+"""A withdrawal is remembered this long, so that an older version that arrives late does not bring the policy back."""
+
+
+class Reason(StrEnum):
+    """What became of an incident, or of a policy."""
+
+    CLEAR = "clear"
+    PARTLY_MUTED = "partly_muted"
+    MUTED = "muted"
+    RESOLVED = "resolved"
+    UNMUTED = "unmuted"
+    GONE = "gone"
+    POLICY_TAKEN = "policy_taken"
+    POLICY_WITHDRAWN = "policy_withdrawn"
+    POLICY_OLD = "policy_old"
+    POLICY_STARTED = "policy_started"
+    POLICY_ENDED = "policy_ended"
+
+
+def step(event: Incident | Policy | Reconsider | Wake, rows: Rows, now: datetime, config: object) -> Step:  # noqa: ARG001
+    """Mark what is muted; take policies in."""
+    if isinstance(event, Policy):
+        return _take(event, rows, now)
+    if isinstance(event, Reconsider):
+        return _reconsider(event.incident_id, rows, now)
+    if isinstance(event, Wake):
+        return _policy_due(event, rows, now) if event.table == POLICY.name else _mute_due(event, rows, now)
+    return _mark(event, event.joined, rows, now)
+
+
+def mutes(policy: Policy, member: Member) -> bool:
+    """Return whether the matchers of a policy hold for a member. A policy without matchers mutes nothing."""
+    return bool(policy.matchers) and all(
+        matches(matcher, member.labels.get(matcher.name, "")) for matcher in policy.matchers
+    )
+
+
+def matches(matcher: Matcher, value: str) -> bool:
+    """Return whether one matcher holds for a label's value; regular expressions match the whole value."""
+    if matcher.op in ("=", "!="):
+        return (value == matcher.value) is (matcher.op == "=")
+    return (_pattern(matcher.value).fullmatch(value) is not None) is (matcher.op == "=~")
+
+
+@lru_cache(maxsize=4096)
+def _pattern(text: str) -> re.Pattern[str]:
+    return re.compile(text)
+
+
+def _standing(rows: Rows, now: datetime) -> Iterator[Policy]:
+    """Yield the policies that mute at `now`, the one that lasts longest first."""
+    found = []
+    for kind in MUTING:
+        for key in rows.keys(POLICY, kind):
+            row = rows.get(POLICY, key)
+            if row is not None and _stands(row.policy, now):
+                found.append(row.policy)
+    yield from sorted(found, key=lambda policy: (policy.ends_at, policy.policy_id), reverse=True)
+
+
+def _stands(policy: Policy, now: datetime) -> bool:
+    return not policy.withdrawn and policy.ends_at is not None and policy.starts_at <= now < policy.ends_at
+
+
+def _mark(event: Incident, members: tuple[Member, ...], rows: Rows, now: datetime) -> Step:
+    """Mark `members` of the incident, and the incident itself where all that fires is muted."""
+    index = f"incident:{event.incident_id}"
+    muted = rows.count(MUTE, index)
+    changes: dict[RowKey, Row | None] = {}
+    wakes: list[Wake] = []
+    for fingerprint in event.left:
+        if rows.get(MUTE, fingerprint) is not None:
+            changes[MUTE.at(fingerprint)] = None
+            muted -= 1
+    policies = list(_standing(rows, now)) if members else []
+    marked: list[Member] = []
+    for member in members:
+        policy = next((policy for policy in policies if mutes(policy, member)), None)
+        was = rows.get(MUTE, member.fingerprint)
+        if policy is not None and policy.ends_at is not None:
+            until = policy.ends_at
+            changes[MUTE.at(member.fingerprint)] = MuteRow(
+                incident_id=event.incident_id, policy_id=policy.policy_id, until=until, wake_at=until
+            )
+            wakes.append(Wake(table=MUTE.name, key=member.fingerprint, due=until))
+        elif was is not None:
+            changes[MUTE.at(member.fingerprint)] = None
+        muted += (policy is not None) - (was is not None)
+        policy_id = policy.policy_id if policy else ""
+        if event.joined or policy_id != (was.policy_id if was else ""):
+            marked.append(member.model_copy(update={"muted_by": policy_id}))
+    whole = 0 < event.open_count <= muted
+    reason = Reason.MUTED if whole else Reason.PARTLY_MUTED if muted else Reason.CLEAR
+    if event.status == "resolved":
+        reason = Reason.RESOLVED
+    passed = event.model_copy(update={"muted": whole, "muted_count": muted, "joined": tuple(marked)})
+    return Step(changes, reason, (passed,), tuple(wakes), {"muted": muted, "open": event.open_count})
+
+
+def _reconsider(incident: str, rows: Rows, now: datetime) -> Step:
+    row = rows.get(INCIDENT, incident)
+    if row is None or row.status == "resolved":
+        return Step({}, Reason.GONE)
+    held = (rows.get(MEMBER, key) for key in rows.keys(MEMBER, incident))
+    members = tuple(found.member for found in held if found is not None)
+    return _mark(row.event(IncidentChange.RECONSIDERED, now), members, rows, now)
+
+
+def _mute_due(wake: Wake, rows: Rows, now: datetime) -> Step:
+    """A mute ends: look whether another policy mutes the member, and decide the incident anew."""
+    held = rows.get(MEMBER, wake.key)
+    row = None if held is None else rows.get(INCIDENT, held.incident_id)
+    if held is None or row is None:
+        return Step({MUTE.at(wake.key): None}, Reason.GONE)
+    marked = _mark(row.event(IncidentChange.RECONSIDERED, now), (held.member,), rows, now)
+    if marked.changes[MUTE.at(wake.key)] is not None:
+        return marked
+    return Step(marked.changes, Reason.UNMUTED, marked.emit, marked.wake, marked.figures)
+
+
+def _take(policy: Policy, rows: Rows, now: datetime) -> Step:
+    known = rows.get(POLICY, policy.policy_id)
+    if known is not None and known.policy.version >= policy.version:
+        return Step({}, Reason.POLICY_OLD, figures={"policy": policy.policy_id, "version": policy.version})
+    due = policy.ends_at
+    if policy.withdrawn:
+        due = now + WITHDRAWN_FOR
+    elif policy.kind in MUTING and policy.starts_at > now:
+        due = policy.starts_at
+    wake = () if due is None else (Wake(table=POLICY.name, key=policy.policy_id, due=due),)
+    reason = Reason.POLICY_WITHDRAWN if policy.withdrawn else Reason.POLICY_TAKEN
+    # Arming that adopts nothing decides anew what a dry run only noted.
+    affected = () if policy.kind is PolicyKind.ARM and policy.adopt else _affected(rows, reason)
+    emit = affected if policy.kind in MUTING else (policy, *affected)
+    figures: dict[str, Scalar] = {"policy": policy.policy_id, "version": policy.version, "author": policy.author}
+    return Step({POLICY.at(policy.policy_id): PolicyRow(policy=policy, wake_at=due)}, reason, emit, wake, figures)
+
+
+def _policy_due(wake: Wake, rows: Rows, now: datetime) -> Step:
+    row = rows.get(POLICY, wake.key)
+    if row is not None and _stands(row.policy, now):
+        again = Wake(table=POLICY.name, key=wake.key, due=row.policy.ends_at or now)
+        started = row.model_copy(update={"wake_at": again.due})
+        return Step(
+            {POLICY.at(wake.key): started}, Reason.POLICY_STARTED, _affected(rows, Reason.POLICY_STARTED), (again,)
+        )
+    return Step({POLICY.at(wake.key): None}, Reason.POLICY_ENDED)
+
+
+def _affected(rows: Rows, why: Reason) -> tuple[Event, ...]:
+    """Return one request for each open incident: each is decided anew as a record of its own."""
+    return tuple(
+        Reconsider(scope=scope_of(key) or "", incident_id=key, reason=str(why)) for key in rows.keys(PAGE, "open")
+    )
+
+
+STAGE = Stage("suppress", step, takes=(Incident, Policy, Reconsider), reasons=Reason, owns=(POLICY, MUTE))

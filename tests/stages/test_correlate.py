@@ -1,0 +1,439 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamproc.core.event import Wake
+from streamproc.core.fold import Overlay
+from streamproc.core.step import Step
+from streamproc.events.alert import Alert, Episode, EpisodeChange, Severity
+from streamproc.events.incident import Incident, IncidentChange
+from streamproc.stages.correlate import STAGE, Config, Reason, step
+from streamproc.state import INCIDENT, MEMBER, IncidentRow, MemberRow
+from tests.support.rows import commit, rows_of
+
+T0 = datetime(2026, 1, 1, tzinfo=UTC)
+OPENED, CHANGED, RESOLVED = EpisodeChange
+SHOP = {"services": {"web": {"depends_on": ["api"]}, "api": {"depends_on": ["db"], "aliases": ["gateway"]}, "db": {}}}
+
+
+def minute(count: float) -> datetime:
+    return T0 + timedelta(minutes=count)
+
+
+def alert(who: str, /, **changes: Any) -> Alert:
+    given_ = {
+        "fingerprint": f"fp:v1:{who}",
+        "alert_id": who,
+        "source": "test",
+        "status": "firing",
+        "name": "Down",
+        "severity": "error",
+        "summary": f"{who} is down",
+        "scope": "prod:eu",
+        "starts_at": T0,
+        "at": T0,
+    }
+    return Alert.model_validate({**given_, **changes})
+
+
+def episode(change: EpisodeChange, who: str, /, **changes: Any) -> Episode:
+    status = "resolved" if change is RESOLVED else "firing"
+    said = alert(who, status=status, **changes)
+    return Episode(scope=said.scope, change=change, alert=said)
+
+
+def rows(catalogue: Mapping[str, Any] = SHOP) -> Overlay:
+    return rows_of(artifacts={"catalogue": (1, json.dumps(catalogue))})
+
+
+def play(held: Overlay, now: float, event: Episode | Wake, config: Config | None = None) -> Step:
+    taken = step(event, held, minute(now), config or Config())
+    commit(held, taken)
+    return taken
+
+
+def told(taken: Step) -> Incident:
+    (incident,) = taken.emit
+    assert isinstance(incident, Incident)
+    return incident
+
+
+def incidents(held: Overlay) -> dict[str, IncidentRow]:
+    found = {**dict(held._base.raw()), **held.batch}
+    return {
+        key.key: row for key in found if key.table == INCIDENT.name and (row := held.get(INCIDENT, key.key)) is not None
+    }
+
+
+def members(held: Overlay) -> dict[str, MemberRow]:
+    return {key.key: row for key in held.batch if key.table == MEMBER.name and (row := held.get(MEMBER, key.key))}
+
+
+GROUP = {"group": "g"}
+WEB, API, DB, BATCH = ({"service": name} for name in ("web", "api", "db", "batch"))
+STAGED = {"scope": "staging:eu"}
+
+Said = tuple[float, EpisodeChange, str, dict[str, Any], Reason, str]
+"""Minute, what happened to which alert, what it says, the reason, and the alert that opened its incident."""
+
+CASES = [
+    pytest.param(
+        [(0, OPENED, "a", {}, Reason.OPENED, "a"), (1, OPENED, "b", {}, Reason.OPENED, "b")],
+        id="nothing in common: an incident each",
+    ),
+    pytest.param(
+        [(0, OPENED, "a", GROUP, Reason.OPENED, "a"), (59, OPENED, "b", GROUP, Reason.SAME_GROUP, "a")],
+        id="the same source group, without a window",
+    ),
+    pytest.param(
+        [(0, OPENED, "a", WEB, Reason.OPENED, "a"), (20, OPENED, "b", WEB, Reason.SAME_SERVICE, "a")],
+        id="the same service, on the window's edge",
+    ),
+    pytest.param(
+        [(0, OPENED, "a", WEB, Reason.OPENED, "a"), (20.1, OPENED, "b", WEB, Reason.OPENED, "b")],
+        id="the same service, after the window",
+    ),
+    pytest.param(
+        [
+            (0, OPENED, "a", WEB, Reason.OPENED, "a"),
+            (15, OPENED, "b", WEB, Reason.SAME_SERVICE, "a"),
+            (30, OPENED, "c", WEB, Reason.SAME_SERVICE, "a"),
+        ],
+        id="the window rolls",
+    ),
+    pytest.param(
+        [
+            (0, OPENED, "a", DB, Reason.OPENED, "a"),
+            (1, OPENED, "b", API, Reason.NEIGHBOUR, "a"),
+            (2, OPENED, "c", WEB, Reason.NEIGHBOUR, "a"),
+        ],
+        id="a cascade along dependencies, each a neighbour of one that is in it",
+    ),
+    pytest.param(
+        [(0, OPENED, "a", DB, Reason.OPENED, "a"), (1, OPENED, "b", WEB, Reason.OPENED, "b")],
+        id="two hops are no neighbour",
+    ),
+    pytest.param(
+        [(0, OPENED, "a", DB, Reason.OPENED, "a"), (1, OPENED, "b", {"service": "gateway"}, Reason.NEIGHBOUR, "a")],
+        id="a neighbour by another name",
+    ),
+    pytest.param(
+        [(0, OPENED, "a", DB, Reason.OPENED, "a"), (30, OPENED, "b", API, Reason.OPENED, "b")],
+        id="a neighbour after the window",
+    ),
+    pytest.param(
+        [
+            (0, OPENED, "a", {**GROUP, **BATCH}, Reason.OPENED, "a"),
+            (1, OPENED, "b", WEB, Reason.OPENED, "b"),
+            (2, OPENED, "c", {**GROUP, **WEB}, Reason.SAME_GROUP, "a"),
+        ],
+        id="the group stands before the service",
+    ),
+    pytest.param(
+        [
+            (0, OPENED, "a", DB, Reason.OPENED, "a"),
+            (30, OPENED, "b", DB, Reason.OPENED, "b"),
+            (31, OPENED, "c", DB, Reason.SAME_SERVICE, "b"),
+        ],
+        id="the newest of several open ones",
+    ),
+    pytest.param(
+        [
+            (0, OPENED, "a", GROUP, Reason.OPENED, "a"),
+            (1440, OPENED, "b", GROUP, Reason.SAME_GROUP, "a"),
+            (1440.1, OPENED, "c", GROUP, Reason.OPENED, "c"),
+            (1441, RESOLVED, "b", GROUP, Reason.MEMBER_RESOLVED, "a"),
+            (1442, RESOLVED, "a", GROUP, Reason.RESOLVED, "a"),
+        ],
+        id="an old incident takes no more, and stays open until its members resolve",
+    ),
+    pytest.param(
+        [
+            (0, OPENED, "a", GROUP, Reason.OPENED, "a"),
+            (1, OPENED, "b", GROUP, Reason.SAME_GROUP, "a"),
+            (2, OPENED, "c", GROUP, Reason.SAME_GROUP, "a"),
+            (3, OPENED, "d", GROUP, Reason.OVERFULL, "d"),
+            (4, OPENED, "e", GROUP, Reason.SAME_GROUP, "d"),
+            (5, RESOLVED, "a", GROUP, Reason.MEMBER_RESOLVED, "a"),
+        ],
+        id="a full incident: the next alert opens another (three members at most)",
+    ),
+    pytest.param(
+        [
+            (0, OPENED, "a", WEB, Reason.OPENED, "a"),
+            (1, OPENED, "b", {**WEB, **STAGED}, Reason.OPENED, "b"),
+            (2, OPENED, "c", {**WEB, **STAGED}, Reason.SAME_SERVICE, "b"),
+        ],
+        id="another scope never meets",
+    ),
+    pytest.param(
+        [
+            (0, OPENED, "a", {**GROUP, "scope": "a:b", "group": "c"}, Reason.OPENED, "a"),
+            (1, OPENED, "b", {"scope": "a", "group": "b:c"}, Reason.OPENED, "b"),
+        ],
+        id="scopes and groups with colons",
+    ),
+    pytest.param(
+        [
+            (0, OPENED, "a", WEB, Reason.OPENED, "a"),
+            (1, RESOLVED, "a", WEB, Reason.RESOLVED, "a"),
+            (6, OPENED, "a", WEB, Reason.REOPENED, "a"),
+            (7, RESOLVED, "a", WEB, Reason.RESOLVED, "a"),
+        ],
+        id="comes back on the edge of reopen_within",
+    ),
+    pytest.param(
+        [
+            (0, OPENED, "a", WEB, Reason.OPENED, "a"),
+            (1, RESOLVED, "a", WEB, Reason.RESOLVED, "a"),
+            (6.1, OPENED, "b", WEB, Reason.OPENED, "b"),
+        ],
+        id="comes back after reopen_within",
+    ),
+    pytest.param(
+        [
+            (0, OPENED, "a", WEB, Reason.OPENED, "a"),
+            (1, RESOLVED, "a", WEB, Reason.RESOLVED, "a"),
+            (2, OPENED, "b", {**WEB, "name": "Slow"}, Reason.OPENED, "b"),
+        ],
+        id="another kind of alert does not reopen",
+    ),
+    pytest.param(
+        [
+            (0, OPENED, "a", WEB, Reason.OPENED, "a"),
+            (1, RESOLVED, "a", WEB, Reason.RESOLVED, "a"),
+            (2, OPENED, "b", {**WEB, "name": "Slow"}, Reason.OPENED, "b"),
+            (3, OPENED, "a", WEB, Reason.SAME_SERVICE, "b"),
+        ],
+        id="an open incident stands before one that could reopen",
+    ),
+    pytest.param(
+        [
+            (0, OPENED, "a", {}, Reason.OPENED, "a"),
+            (1, CHANGED, "a", {"severity": "critical"}, Reason.MEMBER_CHANGED, "a"),
+            (2, RESOLVED, "a", {"severity": "critical"}, Reason.RESOLVED, "a"),
+        ],
+        id="a member changes",
+    ),
+    pytest.param(
+        [(0, CHANGED, "a", {}, Reason.OPENED, "a")],
+        id="a change of an alert that is not known opens",
+    ),
+    pytest.param(
+        [
+            (0, OPENED, "a", WEB, Reason.OPENED, "a"),
+            (1, OPENED, "b", WEB, Reason.SAME_SERVICE, "a"),
+            (2, RESOLVED, "a", WEB, Reason.MEMBER_RESOLVED, "a"),
+            (40, OPENED, "a", WEB, Reason.OPENED, "a"),
+            (41, RESOLVED, "b", WEB, Reason.RESOLVED, "a"),
+            (42, RESOLVED, "a", WEB, Reason.RESOLVED, "a"),
+        ],
+        id="the root fires again with its old start, while the incident that it opened goes on without it",
+    ),
+    pytest.param([(0, RESOLVED, "a", {}, Reason.UNKNOWN_MEMBER, "")], id="a resolve of what is not known"),
+]
+
+
+@pytest.mark.parametrize("said", CASES)
+def test_where_alerts_belong(said: list[Said]) -> None:
+    held, config = rows(), Config(max_members=3)
+    for at, change, name, says, reason, root in said:
+        taken = play(held, at, episode(change, name, **says), config)
+        assert taken.reason is reason, (at, name)
+        assert (told(taken).root.alert_id if taken.emit else "") == root, (at, name)
+
+
+def test_every_reason_is_reached() -> None:
+    lives = [cast("list[Said]", case.values[0]) for case in CASES]
+    reached = {reason for said in lives for *_, reason, _ in said}
+    assert reached | {Reason.FORGOTTEN} == set(Reason)
+    assert STAGE.unintended == {Reason.UNKNOWN_MEMBER}
+
+
+def test_what_a_new_incident_tells() -> None:
+    taken = play(rows(), 3, episode(OPENED, "a", **WEB, **GROUP, environment="prod", cluster="eu"))
+    incident = told(taken)
+    assert incident.incident_id.startswith("in:v1:prod:eu:")
+    assert (incident.change, incident.status, incident.new_kind) == (IncidentChange.OPENED, "open", True)
+    assert (incident.environment, incident.cluster, incident.service) == ("prod", "eu", "web")
+    assert (incident.opened_at, incident.changed_at, incident.title) == (minute(3), minute(3), "a is down")
+    (member,) = incident.joined
+    assert (member, member.why) == (incident.root, "opened")
+    assert taken.figures == {"incident": incident.incident_id, "open": 1, "total": 1}
+
+
+def test_growing_tells_deltas_and_exact_counts() -> None:
+    held = rows()
+    play(held, 0, episode(OPENED, "a", **WEB))
+    grew = told(play(held, 1, episode(OPENED, "b", **WEB, severity="critical")))
+    assert (grew.change, grew.severity, grew.new_kind) == (IncidentChange.GREW, Severity.CRITICAL, False)
+    assert (grew.open_count, grew.total_count, grew.title) == (2, 2, "a is down (+1 more)")
+    assert [(member.alert_id, member.why) for member in grew.joined] == [("b", "same_service")]
+    wider = told(play(held, 2, episode(OPENED, "c", **API)))
+    assert (wider.new_kind, wider.services, wider.service) == (True, ("web", "api"), "web")
+    shrank = told(play(held, 3, episode(RESOLVED, "b", **WEB, severity="critical")))
+    assert (shrank.change, shrank.severity, shrank.left) == (IncidentChange.SHRANK, Severity.ERROR, ("fp:v1:b",))
+    assert (shrank.open_count, shrank.total_count, shrank.joined) == (2, 3, ())
+
+
+def test_a_change_counts_the_severity_as_it_was_joined_with() -> None:
+    held = rows()
+    play(held, 0, episode(OPENED, "a", severity="error"))
+    changed = play(held, 1, episode(CHANGED, "a", severity="critical", summary="a burns"))
+    incident = told(changed)
+    assert (incident.change, incident.severity, incident.title) == (
+        IncidentChange.CHANGED,
+        Severity.CRITICAL,
+        "a burns",
+    )
+    assert changed.figures == {"incident": incident.incident_id, "was": "error", "is": "critical"}
+    assert [(member.summary, member.why) for member in incident.joined] == [("a burns", "opened")]
+    (row,) = incidents(held).values()
+    assert row.severities == (0, 0, 0, 1)
+    # The resolve says another severity than what was last known: what was counted is taken out.
+    play(held, 2, episode(RESOLVED, "a", severity="info"))
+    (row,) = incidents(held).values()
+    assert (row.severities, row.open_count, row.status) == ((0, 0, 0, 0), 0, "resolved")
+
+
+def test_the_root_stays_where_another_member_changes() -> None:
+    held = rows()
+    play(held, 0, episode(OPENED, "a", **GROUP))
+    play(held, 1, episode(OPENED, "b", **GROUP))
+    assert told(play(held, 2, episode(CHANGED, "b", **GROUP, summary="b burns"))).root.summary == "a is down"
+
+
+def test_a_resolved_incident_waits_for_its_reopening_and_is_forgotten() -> None:
+    held = rows()
+    play(held, 0, episode(OPENED, "a", **WEB))
+    closed = play(held, 1, episode(RESOLVED, "a", **WEB))
+    incident = told(closed)
+    assert (incident.change, incident.status, incident.resolved_at) == (IncidentChange.RESOLVED, "resolved", minute(1))
+    (wake,) = closed.wake
+    assert (wake.table, wake.due) == (INCIDENT.name, minute(6))
+    reopened = told(play(held, 2, episode(OPENED, "b", **WEB)))
+    assert (reopened.change, reopened.reopened, reopened.resolved_at) == (IncidentChange.REOPENED, 1, None)
+    (row,) = incidents(held).values()
+    assert row.wake_at is None
+    (wake,) = play(held, 3, episode(RESOLVED, "b", **WEB)).wake
+    gone = play(held, 8, wake)
+    assert (gone.reason, incidents(held)) == (Reason.FORGOTTEN, {})
+
+
+def test_each_incident_has_an_id_of_its_own() -> None:
+    """Also where an alert fires again with its old start, and where the log's time stands still."""
+    held = rows()
+    ids = []
+    for at in (0, 0, 0, 70):
+        ids.append(told(play(held, at, episode(OPENED, "a"))).incident_id)
+        play(held, at, episode(RESOLVED, "a"))
+    assert len(set(ids)) == 4
+
+
+def test_a_member_whose_incident_is_gone() -> None:
+    held = rows_of({MEMBER.at("fp:v1:a"): MemberRow(incident_id="in:v1:-:gone", member=some_member())})
+    lost = play(held, 0, episode(RESOLVED, "a"))
+    assert (lost.reason, lost.emit, lost.changes) == (Reason.UNKNOWN_MEMBER, (), {MEMBER.at("fp:v1:a"): None})
+    held = rows_of({MEMBER.at("fp:v1:a"): MemberRow(incident_id="in:v1:-:gone", member=some_member())})
+    assert play(held, 0, episode(CHANGED, "a")).reason is Reason.OPENED
+
+
+def some_member() -> Any:
+    return told(play(rows(), 0, episode(OPENED, "a"))).root
+
+
+def test_without_a_catalogue_or_hops_there_are_no_neighbours() -> None:
+    for held, config in ((rows_of(), Config()), (rows(), Config(hops=0))):
+        play(held, 0, episode(OPENED, "a", **DB))
+        assert play(held, 1, episode(OPENED, "b", **API), config).reason is Reason.OPENED
+
+
+def test_two_hops_where_wanted() -> None:
+    held = rows()
+    play(held, 0, episode(OPENED, "a", **DB))
+    assert play(held, 1, episode(OPENED, "b", **WEB), Config(hops=2)).reason is Reason.NEIGHBOUR
+
+
+def test_a_wide_incident_finds_its_first_services_again() -> None:
+    held, config = rows(), Config(max_services=2)
+    for name in "abc":
+        play(held, 0, episode(OPENED, name, **GROUP, service=f"s{name}"), config)
+    (row,) = incidents(held).values()
+    assert (row.services, row.groups, row.open_count) == (("sa", "sb"), ("g",), 3)
+
+
+def test_beyond_the_kinds_that_are_remembered_none_is_new() -> None:
+    """Else each alert of a storm over many services would be said at once."""
+    held, config = rows(), Config(max_services=1)
+    said = [told(play(held, 0, episode(OPENED, name, **GROUP, name=name), config)).new_kind for name in "abcdef"]
+    assert said == [True, True, True, True, False, False]
+
+
+def test_the_receipt_hashes_what_was_said_in_order() -> None:
+    digests = []
+    for names in ("ab", "ba"):
+        held = rows()
+        for name in names:
+            play(held, 0, episode(OPENED, name, **GROUP))
+        (row,) = incidents(held).values()
+        digests.append(row.digest)
+    assert len(set(digests)) == 2
+    assert all(len(digest) == 64 for digest in digests)
+
+
+Happening = tuple[int, EpisodeChange, Severity, str, str]
+happenings = st.lists(
+    st.tuples(
+        st.integers(0, 5),
+        st.sampled_from(EpisodeChange),
+        st.sampled_from(Severity),
+        st.sampled_from(["", "web", "api"]),
+        st.sampled_from(["", "g"]),
+    ),
+    max_size=40,
+)
+
+
+@given(happenings, st.integers(1, 3), st.integers(1, 8))
+def test_members_and_counts_are_exact(said: Iterable[Happening], most: int, pace: int) -> None:
+    """Alerts 0 to 2 are of one scope, 3 to 5 of another."""
+    held, config = rows(), Config(max_members=most, window=timedelta(minutes=10), max_age=timedelta(minutes=30))
+    model: dict[str, Severity] = {}
+    for at, (number, change, severity, service, group) in enumerate(said):
+        scope = ("left", "right")[number // 3]
+        before = incidents(held)
+        event = episode(change, str(number), severity=severity, service=service, group=group, scope=scope)
+        taken = play(held, at * pace, event, config)
+        after = incidents(held)
+        touched = {key for key in {*before, *after} if before.get(key) != after.get(key)}
+        assert all((after.get(key) or before[key]).scope == scope for key in touched)
+        assert len(touched) <= 1
+        for wake in taken.wake:
+            assert after[wake.key].wake_at == wake.due
+        if change is RESOLVED:
+            model.pop(event.alert.fingerprint, None)
+        else:
+            model[event.alert.fingerprint] = severity
+        check(held, model, most)
+
+
+def check(held: Overlay, model: Mapping[str, Severity], most: int) -> None:
+    """Compare rows and indexes with what a naive model holds."""
+    assert {key: row.member.severity for key, row in members(held).items()} == model
+    for incident, row in incidents(held).items():
+        inside = held.keys(MEMBER, incident)
+        assert held.count(MEMBER, incident) == len(inside) == row.open_count <= most
+        ranks = [model[fingerprint].rank for fingerprint in inside]
+        assert row.severities == tuple(ranks.count(rank) for rank in range(4))
+        assert (row.status == "open") is bool(inside) is (row.resolved_at is None) is (row.wake_at is None)
+        assert row.severity.rank == max(ranks, default=row.root.severity.rank)
+        assert row.total_count >= row.open_count
+    everyone = [fingerprint for incident in incidents(held) for fingerprint in held.keys(MEMBER, incident)]
+    assert sorted(everyone) == sorted(model)
