@@ -149,6 +149,8 @@ class PageRow(Row):
     published_at: AwareDatetime
     pending_joined: tuple[Member, ...] = ()
     pending_left: tuple[str, ...] = ()
+    count_said: int = 0
+    """Members that fired when the page was last said."""
     publish_at: AwareDatetime | None = None
     forget_at: AwareDatetime | None = None
 
@@ -157,6 +159,8 @@ class HeardRow(Row):
     """escalate: one feedback record that was taken; a redelivery of it changes nothing."""
 
     at: AwareDatetime
+    answer: bool = False
+    """True where a person answered a page, so that no answer says something too."""
 
 
 class IntentRow(Row):
@@ -255,7 +259,7 @@ HEARD = Table(
     "heard",
     HeardRow,
     bound="feedback of the last three days, longer than PagerDuty retries",
-    index=lambda _: ("heard",),
+    index=lambda row: ("answer",) if row.answer else (),
 )
 INTENT = Table("intent", IntentRow, bound="alerts that are open at PagerDuty or wait to be said", index=_by_dedup_key)
 SAMPLE = Table(

@@ -107,7 +107,8 @@ INDEXES = [
     pytest.param(PAGE.names(page("paged")), ("open",), id="open page"),
     pytest.param(PAGE.names(page("quiet")), ("open",), id="quiet page"),
     pytest.param(PAGE.names(page("closed")), (), id="closed page"),
-    pytest.param(HEARD.names(HeardRow(at=T0)), ("heard",), id="heard"),
+    pytest.param(HEARD.names(HeardRow(at=T0)), (), id="heard"),
+    pytest.param(HEARD.names(HeardRow(at=T0, answer=True)), ("answer",), id="answered"),
     pytest.param(SAMPLE.names(SampleRow(features={}, model_version=0, at=T0)), (EVERY,), id="sample"),
 ]
 

@@ -73,6 +73,7 @@ SENTENCES: dict[str, dict[str, str]] = {
         "adopted": "It was firing before the pipeline was armed: one summary, no page.",
         "worse": "It became more severe than what was said.",
         "new_kind": "Another kind of alert joined.",
+        "grew": "It has grown since it was said.",
         "said": "It has been said already.",
         "resolved": "It is over, wherever it was said.",
         "unacknowledged": "Nobody acknowledged: the second destination is told.",

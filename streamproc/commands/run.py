@@ -18,6 +18,7 @@ from streamproc import settings as configuration
 from streamproc.commands.common import DEFAULT_DATA, ConfigFile, DataDir
 from streamproc.core.errors import StreamprocError
 from streamproc.runtime.clock import SystemClock
+from streamproc.runtime.collector import tune
 from streamproc.runtime.logs import configure
 from streamproc.service import Running, channels, running
 from streamproc.settings import Settings
@@ -50,6 +51,7 @@ def run(
     settings = settings.model_copy(update={"gateway": settings.gateway.model_copy(update=changed)})
     configure(settings.logs.level, settings.logs.form)
     pipeline = partial(running, settings, data_dir, armed=armed, renew=partial(configuration.load, config))
+    tune()
     asyncio.run(serve_until_stopped(settings, pipeline, bound_the_stop))
 
 

@@ -106,6 +106,10 @@ class Outcome(Event):
     body: str = ""
     """The request body as sent, routing key left out."""
     delayed_seconds: float = 0.0
+    decided_at: AwareDatetime | None = None
+    """When it was decided to say it: by the time of the answer, something newer may be wanted."""
+    severity: Severity | None = None
+    summary: str = ""
 
 
 class Page(Explained):

@@ -50,6 +50,9 @@ def outcome(
         sent_at=now,
         body=body,
         delayed_seconds=0.0 if delay is None else delay.total_seconds(),
+        decided_at=said.at,
+        severity=said.text.severity if said.text else None,
+        summary=said.text.summary if said.text else "",
     )
 
 

@@ -21,6 +21,8 @@ STATUSES: dict[str, Status] = {
     **dict.fromkeys(("resolved", "resolve", "recovered", "recovery", "ok", "closed", "inactive", "up"), "resolved"),
 }
 """Words for a status; nothing said is firing."""
+PLACES = ("environment", "cluster", "service", "team", "resource")
+"""Keys of an alert that stand for the label of that name."""
 
 
 def read(body: Any, now: datetime) -> Reading:
@@ -82,6 +84,7 @@ def _read_one(alert: dict[str, Any], now: datetime, latest: datetime) -> Foreign
     if status is None:
         raise Rejected(Refused.BAD_STATUS, f"status {said[:40]!r} is neither firing nor resolved")
     labels = texts(alert.get("labels"), "labels")
+    labels = {**{place: value for place in PLACES if (value := text(alert.get(place)))}, **labels}
     identity = fingerprint(NAME, {"id": given} if given else {**labels, "\0name": name})
     started = alert.get("starts_at")
     starts = moment(started, latest)

@@ -98,6 +98,9 @@ def _reported(event: Outcome, rows: Rows) -> Step:
             "message": event.message,
             "attempts": event.attempts,
             "body": event.body,
+            "decided_at": event.decided_at or source.at,
+            "severity": event.severity,
+            "summary": event.summary,
         }
     )
     closes = event.action in (PageAction.RESOLVE, PageAction.CHANGE) and not pending

@@ -39,6 +39,11 @@ ADOPTS_FOR = timedelta(hours=12)
 """So long after arming, old alerts still come in for the first time: Alertmanager repeats every 4 hours by default."""
 
 
+ANSWERS = frozenset({FeedbackKind.ACKNOWLEDGED, FeedbackKind.ANNOTATED, FeedbackKind.LABEL, FeedbackKind.REASSIGNED})
+GROWTH = 10
+"""A page is brought up to date once so many times as many alerts fire as it says."""
+
+
 class Destination(StageConfig):
     """Where pages of a service go."""
 
@@ -87,6 +92,7 @@ class Reason(StrEnum):
     ADOPTED = "adopted"
     WORSE = "worse"
     NEW_KIND = "new_kind"
+    GREW = "grew"
     SAID = "said"
     RESOLVED = "resolved"
     UNACKNOWLEDGED = "unacknowledged"
@@ -126,7 +132,9 @@ def decide(incident: Incident, row: PageRow | None, armed: Policy | None, config
         return action, reason
     if row.state == "paged" and row.severity_said is not None:
         worse = incident.severity.rank > row.severity_said.rank
-        return action, Reason.WORSE if worse else Reason.NEW_KIND if incident.new_kind else Reason.SAID
+        grew = 0 < GROWTH * row.count_said <= incident.open_count
+        unsaid = Reason.NEW_KIND if incident.new_kind else Reason.GREW if grew else Reason.SAID
+        return action, Reason.WORSE if worse else unsaid
     holds = incident.change is IncidentChange.REOPENED or row.state == "held"
     if holds and incident.severity is not Severity.CRITICAL and config.reopen_hold:
         return Action.HOLD, Reason.REOPENED
@@ -162,6 +170,10 @@ def _armed(rows: Rows) -> Policy | None:
     return None if row is None or row.policy.withdrawn else row.policy
 
 
+UPDATES = (Reason.NEW_KIND, Reason.GREW)
+"""What brings a page up to date, without anybody being called again."""
+
+
 class _Saying:
     """What is said about one incident in one step: collects escalations and the next row."""
 
@@ -191,7 +203,7 @@ class _Saying:
         elif action is Action.HOLD:
             until = self.row.hold_until or self.now + self.config.reopen_hold
             self.change(state="held", reason=str(reason), hold_until=until, forget_at=None)
-        elif reason is Reason.NEW_KIND and self.updates_at > self.now:
+        elif reason in UPDATES and self.updates_at > self.now:
             self.change(update_at=self.updates_at)
         elif action is Action.PAGE and reason is not Reason.SAID:
             self.page(reason)
@@ -226,7 +238,8 @@ class _Saying:
         waits = self.now + self.config.escalation_timeout if self.second_destination() else None
         self.change(
             state="paged",
-            reason=row.reason if reason is Reason.NEW_KIND else str(reason),  # why it pages stays why it pages
+            reason=row.reason if reason in UPDATES else str(reason),  # why it pages stays why it pages
+            count_said=self.incident.open_count,
             adopted=False,
             dry_run=self.dry_run,
             severity_said=max(self.incident.severity, row.severity_said or Severity.INFO, key=lambda s: s.rank),
@@ -265,7 +278,7 @@ class _Saying:
         for name, key, dedup in self.row.said:
             self.say(PageAction.RESOLVE, name, key, dedup, None)
         unheeded = self.row.state == "paged" and self.row.said and not self.row.acknowledged_by
-        if unheeded and self.rows.count(HEARD, "heard"):  # without feedback from people, silence says nothing
+        if unheeded and self.rows.count(HEARD, "answer"):  # without feedback from people, silence says nothing
             label = Label(
                 sample_id=self.row.incident.incident_id, page=False, weight=0.5, source="unheeded", at=self.now
             )
@@ -403,8 +416,8 @@ def _look_again(wake: Wake, rows: Rows, now: datetime, config: Config) -> Step:
     if row.update_at is not None and row.update_at <= now:
         saying.change(update_at=None)
         if not (row.incident.muted or saying.only_noted):
-            saying.page(Reason.NEW_KIND)
-            return saying.finish(Reason.NEW_KIND, at_once=True)
+            saying.page(Reason.GREW)
+            return saying.finish(Reason.GREW, at_once=True)
     return saying.finish(Reason.PUBLISHED, at_once=True)
 
 
@@ -413,7 +426,7 @@ def _hear(event: Feedback, rows: Rows, now: datetime, config: Config) -> Step:
     if rows.get(HEARD, event.feedback_id) is not None:
         return Step({}, Reason.HEARD_BEFORE, figures={"feedback": event.feedback_id})
     due = now + HEARD_FOR
-    heard = {HEARD.at(event.feedback_id): HeardRow(at=now, wake_at=due)}
+    heard = {HEARD.at(event.feedback_id): HeardRow(at=now, answer=event.kind in ANSWERS, wake_at=due)}
     wake = (Wake(table=HEARD.name, key=event.feedback_id, due=due),)
     figures = {"feedback": event.feedback_id, "kind": event.kind.value, "by": event.by}
     row = rows.get(PAGE, event.incident_id)

@@ -12,12 +12,13 @@ from typer.testing import CliRunner, Result
 
 from streamproc import cli
 from streamproc.core.event import Event
-from streamproc.events.escalation import Escalation, Outcome, PageAction, Verdict
+from streamproc.events.escalation import Escalation, PageAction, Verdict
 from streamproc.events.feedback import Policy, PolicyKind
 from streamproc.ports import Entry
 from streamproc.runtime.clock import ManualClock
 from streamproc.runtime.embedded.journal import SqliteJournal
 from streamproc.runtime.engine import Engine
+from streamproc.runtime.reports import outcome
 from streamproc.topology import TOPICS, TOPOLOGY
 from streamproc.versions import activation
 
@@ -102,17 +103,18 @@ class Pipeline:
             if record.headers["type"] != b"escalation.v1":
                 continue
             wanted = Escalation.decode(record.value, record.headers)
-            outcome = Outcome(
-                **wanted.model_dump(
-                    include={"routing_key", "dedup_key", "incident_id", "destination", "action", "seq"}
-                ),
-                verdict=Verdict.DELIVERED if status == 202 else Verdict.REFUSED,
+            at = self.clock.now() + timedelta(milliseconds=400)
+            body = "{}" if wanted.action is PageAction.TRIGGER else ""
+            answered = outcome(
+                wanted,
+                Verdict.DELIVERED if status == 202 else Verdict.REFUSED,
+                at,
                 status=status,
                 message=message,
-                sent_at=self.clock.now() + timedelta(milliseconds=400),
-                body="{}" if wanted.action is PageAction.TRIGGER else "",
+                attempts=1,
+                body=body,
             )
-            self.put("escalations", outcome, wanted.routing_key)
+            self.put("escalations", answered, wanted.routing_key)
 
     def close(self) -> None:
         self.journal.close()

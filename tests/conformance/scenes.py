@@ -104,6 +104,15 @@ def cascade(play: Play) -> None:
     play.fire("nameless")
 
 
+def storm(play: Play) -> None:
+    """One alert, then many of its kind."""
+    ready(play)
+    play.fire("a", **DB)
+    play.fire(*(f"s{number}" for number in range(20)), **DB)
+    play.wait(10)
+    play.send()
+
+
 def reopened(play: Play) -> None:
     """Held, over, and acknowledged nowhere: the second destination."""
     ready(play)
@@ -277,6 +286,7 @@ SCENES: tuple[Callable[[Play], None], ...] = (
     unordered,
     silent,
     cascade,
+    storm,
     reopened,
     mutes,
     unmuted_before_it_is_decided_anew,

@@ -25,9 +25,9 @@ from streamproc.emulator.emulator import Emulator
 from streamproc.emulator.faults import Fault, FaultKind
 from streamproc.runtime.embedded.journal import SqliteJournal
 from streamproc.topology import LETTERS, TOPICS, TOPOLOGY
-from tests.crash.processes import PAUSE, Killable, Senders, ask, every, killable
+from tests.crash.processes import Killable, Senders, ask, every, killable
 from tests.embedded.pipelines import PATIENCE, alert, body, raws
-from tests.service.standing import free_port, pagerduty, until
+from tests.service.standing import free_port, pagerduty, until, until_told
 from tests.support.replay import replay_all
 
 pytestmark = [pytest.mark.crash, pytest.mark.xdist_group("processes")]
@@ -112,7 +112,7 @@ class Load:
             await self.post(service.say(first, third))
             await self.post(service.say(first, second, third))
             if n % 5 == 0:
-                self.garbage.append(b'{"no": "alert", "of": "%d-%d"}' % (number, n))
+                self.garbage.append(b'{"no":"alert","of":"%d-%d"}' % (number, n))
                 await self.senders.post("generic", self.garbage[-1])
             if service.hasty:
                 await self.resolve(service)
@@ -159,15 +159,15 @@ async def kill_again_and_again(load: Load, pipeline: Killable, number: int, roun
             await pipeline.start()
 
 
-async def quiet(pipeline: Killable, http: httpx.AsyncClient, load: Load) -> None:
+async def quiet(pipeline: Killable, http: httpx.AsyncClient) -> None:
     """Wait until nothing is on its way any more."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            stands = await ask(pipeline, http, "/v1/status")
-            lag = sum(node["lag"] for node in stands["nodes"])
-            if not (lag or stands["waiting_to_send"] or stands["open_incidents"]):
-                return
-            await asyncio.sleep(PAUSE)
+
+    async def at_rest() -> bool:
+        stands = await ask(pipeline, http, "/v1/status")
+        lag = sum(node["lag"] for node in stands["nodes"])
+        return not (lag or stands["waiting_to_send"] or stands["open_incidents"])
+
+    await until_told(at_rest)
 
 
 async def check_from_outside(pipeline: Killable, http: httpx.AsyncClient, load: Load) -> None:
@@ -186,7 +186,8 @@ async def check_from_outside(pipeline: Killable, http: httpx.AsyncClient, load: 
         assert not [one for one in view["members"] if one["firing"]]
         told = pages[incident_id]
         if service.hasty and service.pages and not told:
-            assert {page["verdict"] for page in view["pages"]} == {"skipped"}
+            # Overtaken by its resolve; where that was in doubt after a crash, the resolve was sent all the same.
+            assert "trigger" not in {page["action"] for page in view["pages"]}
         else:
             assert told == int(service.pages), f"{service.name} ({service.severity}) is at PagerDuty {told} times"
     assert {page.status for page in load.pages} <= {"resolved"}
@@ -225,7 +226,7 @@ async def test_nothing_is_lost_and_nothing_doubled(tmp_path: Path, number: int, 
             both.create_task(load.run())
             both.create_task(kill_again_and_again(load, pipeline, number, rounds))
         assert senders.taken == load.size
-        await quiet(pipeline, http, load)
+        await quiet(pipeline, http)
         await check_from_outside(pipeline, http, load)
         assert await pipeline.end(signal.SIGTERM) == 0
     check_log(tmp_path / "data", load)
@@ -253,7 +254,7 @@ async def test_a_pipeline_that_stops_itself_says_so_by_its_exit_code(tmp_path: P
     async with pagerduty() as (_, url), killable(tmp_path, url) as pipeline, httpx.AsyncClient() as http:
         began = datetime.now(UTC)
         await Senders(pipeline, http).post("alertmanager", body(alert("down", "checkout", since=began)))
-        await pipeline.end()
+        await pipeline.end(signal.SIGTERM)
         with (tmp_path / "data" / "streamproc.db").open("r+b") as file:
             file.write(b"not a database any more")
         await pipeline.start()

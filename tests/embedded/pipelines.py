@@ -20,7 +20,7 @@ from streamproc.core.event import Activated, Artifact, DeadLetter, Event
 from streamproc.core.fold import CONFIG
 from streamproc.core.record import Record
 from streamproc.core.step import StepFunction, Topology
-from streamproc.events.escalation import Escalation, Outcome, Verdict
+from streamproc.events.escalation import Escalation, Verdict
 from streamproc.events.feedback import Policy, PolicyKind
 from streamproc.events.raw import RawAlert
 from streamproc.ports import Entry
@@ -29,6 +29,7 @@ from streamproc.runtime.embedded.journal import FILE, SqliteJournal
 from streamproc.runtime.embedded.runtime import Config, Embedded
 from streamproc.runtime.engine import Engine
 from streamproc.runtime.journal import Append
+from streamproc.runtime.reports import outcome
 from streamproc.stages.escalate import ARM
 from streamproc.state import IntentRow
 from streamproc.topology import TOPICS, TOPOLOGY
@@ -89,13 +90,8 @@ def paging() -> list[Entry]:
 
 def outcome_of(said: Escalation, at: datetime = T0) -> Entry:
     """Return what a sender reports that PagerDuty answered."""
-    outcome = Outcome(
-        **said.model_dump(include={"routing_key", "dedup_key", "incident_id", "destination", "action", "seq"}),
-        verdict=Verdict.DELIVERED,
-        status=202,
-        sent_at=at,
-    )
-    return Entry.of("escalations", outcome, said.routing_key)
+    answered = outcome(said, Verdict.DELIVERED, at, status=202, message="", attempts=1)
+    return Entry.of("escalations", answered, said.routing_key)
 
 
 class HeldClock(ManualClock):

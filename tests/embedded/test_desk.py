@@ -12,10 +12,10 @@ import pytest
 from streamproc.core.errors import Unusable
 from streamproc.runtime.clock import ManualClock
 from streamproc.runtime.embedded.desk import SqliteDesk
-from streamproc.runtime.embedded.journal import FILE
+from streamproc.runtime.embedded.journal import FILE, SqliteJournal
 from streamproc.runtime.embedded.runtime import LiveDesk
 from streamproc.runtime.embedded.spool import submit
-from streamproc.topology import TOPOLOGY
+from streamproc.topology import TOPICS, TOPOLOGY
 from streamproc.views import IncidentSummary
 from tests.embedded.pipelines import (
     T0,
@@ -220,6 +220,26 @@ async def test_many_look_while_it_works(folder: Path) -> None:
         assert pipeline.fatal == []
         assert desk.status().open_incidents == 50
     assert len(kept(folder, "incidents.enriched")) == 50
+
+
+async def test_what_a_killed_process_left_can_be_read(folder: Path, tmp_path: Path) -> None:
+    left = tmp_path / "left"
+    async with started(folder, first=paging()) as pipeline:
+        await pipeline.put(alert("a"))
+        for part in (FILE, f"{FILE}-wal"):
+            left.mkdir(exist_ok=True)
+            (left / part).write_bytes((folder / part).read_bytes())
+    desk = SqliteDesk(left)
+    assert desk.status().open_incidents == 1
+    assert names(desk.incidents("all")) == ["a"]
+    async with started(left) as pipeline:
+        assert len(pipeline.intents) == 1
+
+
+def test_a_directory_of_another_version_is_said(folder: Path) -> None:
+    SqliteJournal(folder, {"alerts": TOPICS["alerts"]}).close()
+    with pytest.raises(Unusable, match="has no topic dead-letters; start the pipeline of this version on it first"):
+        SqliteDesk(folder).status()
 
 
 def test_a_directory_without_data_is_said(folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -84,6 +84,13 @@ async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE):
         while not holds():  # noqa: ASYNC110  what it waits for happens on the other side of a socket
             await asyncio.sleep(0.005)
+
+
+async def until_told(asks: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until something that must be asked for holds."""
+    async with asyncio.timeout(PATIENCE):
+        while not await asks():  # noqa: ASYNC110  what it waits for happens in another process
+            await asyncio.sleep(0.05)
 
 
 @asynccontextmanager

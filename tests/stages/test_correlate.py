@@ -263,6 +263,7 @@ def test_what_a_new_incident_tells() -> None:
     assert incident.incident_id.startswith("in:v1:prod:eu:")
     assert (incident.change, incident.status, incident.new_kind) == (IncidentChange.OPENED, "open", True)
     assert (incident.environment, incident.cluster, incident.service) == ("prod", "eu", "web")
+    assert incident.reopened == 0
     assert (incident.opened_at, incident.changed_at, incident.title) == (minute(3), minute(3), "a is down")
     (member,) = incident.joined
     assert (member, member.why) == (incident.root, "opened")

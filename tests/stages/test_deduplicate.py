@@ -308,7 +308,7 @@ def test_an_expiry_makes_up_the_resolve_of_the_alert_that_was_passed_on() -> Non
     (episode,) = taken.emit
     assert isinstance(episode, Episode)
     assert (episode.expired, episode.repeats, episode.alert.summary) == (True, 2, "new")
-    assert (episode.alert.status, episode.alert.ends_at) == ("resolved", minute(780))
+    assert (episode.alert.status, episode.alert.ends_at, episode.alert.at) == ("resolved", minute(780), minute(780))
     assert taken.figures == {"silent_hours": 12.0}
 
 

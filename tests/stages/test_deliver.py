@@ -55,6 +55,9 @@ def came(action: PageAction, seq: int, verdict: Any = DELIVERED, **changes: Any)
         "verdict": verdict,
         "status": 202,
         "sent_at": T0 + timedelta(seconds=seq + 1),
+        "decided_at": T0 + timedelta(seconds=seq),
+        "severity": Severity.ERROR if action in (TRIGGER, CHANGE) else None,
+        "summary": f"page {seq}" if action in (TRIGGER, CHANGE) else "",
     }
     return Outcome.model_validate({**given_, **changes})
 
@@ -251,7 +254,7 @@ def test_the_page_of_what_was_overtaken_on_its_way_keeps_its_own_action() -> Non
     play(rows, wants(TRIGGER, 1))
     play(rows, wants(RESOLVE, 2))
     page = shown(play(rows, came(TRIGGER, 1)))
-    assert (page.action, page.seq, page.severity, page.summary) == (TRIGGER, 1, None, "")
+    assert (page.action, page.seq, page.severity, page.summary) == (TRIGGER, 1, Severity.ERROR, "page 1")
 
 
 def test_the_page_of_a_destination_without_a_key() -> None:
@@ -335,3 +338,11 @@ def test_a_retry_of_what_is_over_is_refused() -> None:
     masked = wants(TRIGGER, 1, routing_key=f"...{KEY[-4:]}")
     with pytest.raises(Rejected, match="its incident is over"):
         play(rows_of(), masked)
+
+
+def test_the_page_tells_what_was_sent_though_something_newer_is_wanted() -> None:
+    rows = rows_of()
+    play(rows, wants(TRIGGER, 1))
+    play(rows, wants(TRIGGER, 2))
+    page = shown(play(rows, came(TRIGGER, 1)))
+    assert (page.seq, page.summary, page.decided_at) == (1, "page 1", T0 + timedelta(seconds=1))

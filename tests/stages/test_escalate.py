@@ -88,7 +88,7 @@ def learned(p: float | None, *, abstain: bool = False) -> Classification:
 
 
 ARMED, ADOPTING = arm(adopt=False), arm()
-QUIET, SURE = learned(0.1), learned(0.9)
+QUIET, SURE = learned(0.1), learned(0.5)
 
 
 def row(state: Any = "paged", said: str | None = "error", **changes: Any) -> PageRow:
@@ -98,7 +98,7 @@ def row(state: Any = "paged", said: str | None = "error", **changes: Any) -> Pag
 
 OLD = member(starts_at=minute(-611))
 """Began eleven minutes before arming."""
-AT_ARMING = member(starts_at=minute(-605))
+AT_ARMING = member(starts_at=minute(-610))
 
 DECISIONS = [
     pytest.param(now("opened", "critical"), None, ARMED, Action.PAGE, Reason.SEVERITY, id="critical"),
@@ -191,7 +191,7 @@ DECISIONS = [
     ),
     pytest.param(now("opened", root=OLD), None, ADOPTING, Action.PAGE, Reason.ADOPTED, id="firing long before arming"),
     pytest.param(
-        now("opened", root=OLD, opened_at=minute(121)),
+        now("opened", root=OLD, opened_at=minute(120)),
         None,
         ADOPTING,
         Action.PAGE,
@@ -328,8 +328,11 @@ STORIES = [
             (15, DUE, Reason.UNACKNOWLEDGED, ["trigger K-boss/2"]),
             (16, Config(), None, []),
             (20, now("resolved"), Reason.RESOLVED, ["resolve K-front", "resolve K-boss/2"]),
+            (20, CONFIG, None, []),
+            (21, now("reopened", "critical", context=WITH_SECOND), Reason.SEVERITY, ["trigger K-front"]),
+            (36, DUE, Reason.UNACKNOWLEDGED, ["trigger K-boss/2"]),
         ],
-        id="all that was said is resolved, though nothing is configured any more",
+        id="all that was said is resolved, though nothing is configured any more; anew in the next life",
     ),
     pytest.param(
         [
@@ -427,10 +430,22 @@ STORIES = [
             (0, now("opened"), Reason.SEVERITY, ["trigger K-default"]),
             (1, now("grew", new_kind=True), Reason.NEW_KIND, []),
             (2, now("grew", new_kind=True), Reason.NEW_KIND, []),
-            (5, DUE, Reason.NEW_KIND, ["trigger K-default"]),
+            (5, DUE, Reason.GREW, ["trigger K-default"]),
             (11, now("grew", new_kind=True), Reason.NEW_KIND, ["trigger K-default"]),
         ],
         id="new kinds of a cascade are said together",
+    ),
+    pytest.param(
+        [
+            (0, ARMED, Reason.ARMED, []),
+            (0, now("opened", open_count=1), Reason.SEVERITY, ["trigger K-default"]),
+            (1, now("grew", open_count=9), Reason.SAID, []),
+            (2, now("grew", open_count=10), Reason.GREW, []),
+            (5, DUE, Reason.GREW, ["trigger K-default"]),
+            (11, now("grew", open_count=99), Reason.SAID, []),
+            (12, now("grew", open_count=100), Reason.GREW, ["trigger K-default"]),
+        ],
+        id="a storm is brought up to date at every power of ten",
     ),
     pytest.param(
         [
@@ -579,6 +594,23 @@ STORIES = [
     ),
     pytest.param(
         [
+            (0, arm(at=0), Reason.ARMED, []),
+            (1, now("opened", "critical", root=OLD), Reason.ADOPTED, []),
+            (2, now("shrank", "error"), Reason.ADOPTED, []),
+            (3, now("grew", "critical"), Reason.ADOPTED, []),
+        ],
+        id="adopted critical, better, and critical once more: no worse than it was",
+    ),
+    pytest.param(
+        [
+            (0, ARMED, Reason.ARMED, []),
+            (0, now("opened"), Reason.SEVERITY, ["trigger K-default"]),
+            (5, now("grew", new_kind=True), Reason.NEW_KIND, ["trigger K-default"]),
+        ],
+        id="a new kind once the page may be brought up to date again",
+    ),
+    pytest.param(
+        [
             (0, now("opened"), Reason.SEVERITY, []),
             (1, now("resolved"), Reason.RESOLVED, []),
             (2, now("reopened"), Reason.REOPENED, []),
@@ -586,6 +618,16 @@ STORIES = [
             (4, DUE, Reason.ADOPTED, []),
         ],
         id="armed while held: adopted",
+    ),
+    pytest.param(
+        [
+            (0, now("opened"), Reason.SEVERITY, []),
+            (1, now("resolved"), Reason.RESOLVED, []),
+            (2, now("reopened"), Reason.REOPENED, []),
+            (3, arm(at=3, adopt=False), Reason.ARMED, []),
+            (4, DUE, Reason.HOLD_OVER, ["trigger K-default"]),
+        ],
+        id="armed while held, adopting nothing: paged once it stays",
     ),
     pytest.param(
         [
@@ -746,6 +788,22 @@ def test_a_dry_run_shows_what_it_would_do(incident: Incident, state: Action) -> 
     assert (shown.decision.action, shown.decision.dry_run) == (state, True)
 
 
+def test_what_is_adopted_says_so() -> None:
+    rows = rows_of()
+    tell(rows, 0, now("opened"))
+    rows.record = {POLICY.at("arm"): PolicyRow(policy=arm(at=1))}
+    rows.keep()
+    (shown,) = published(tell(rows, 2, now("grew")))
+    assert shown.decision is not None
+    assert (shown.decision.action, shown.decision.adopted, shown.decision.dry_run) == (Action.PAGE, True, True)
+    (shown,) = published(tell(rows, 3, now("resolved")))
+    assert shown.decision is not None
+    assert (shown.decision.adopted, shown.decision.dry_run) == (False, True)
+    (shown,) = published(tell(rows, 4, now("reopened", "critical")))
+    assert shown.decision is not None
+    assert (shown.decision.adopted, shown.decision.dry_run) == (False, False)
+
+
 def test_the_summary_of_what_is_adopted() -> None:
     rows = rows_of()
     for number, severity in enumerate(("error", "critical", "warning", "info")):
@@ -789,7 +847,7 @@ def test_growing_is_published_once_a_second() -> None:
     assert taken.reason is Reason.PUBLISHED
     assert ([each.alert_id for each in incident.joined], incident.left) == (["b"], ("fp:v1:a",))
     assert (page(rows).pending_joined, page(rows).publish_at, page(rows).wake_at) == ((), None, None)
-    (incident,) = published(tell(rows, 3 * second, now("grew", joined=(member("c"),))))
+    (incident,) = published(tell(rows, 2 * second, now("grew", joined=(member("c"),))))
     assert [each.alert_id for each in incident.joined] == ["c"]
 
 
@@ -889,7 +947,7 @@ def labels(taken: Step) -> list[tuple[bool, float, str]]:
     return [(label.page, label.weight, label.source) for label in found]
 
 
-SOMEBODY: dict[RowKey, Row] = {HEARD.at("w9"): HeardRow(at=T0)}
+SOMEBODY: dict[RowKey, Row] = {HEARD.at("w9"): HeardRow(at=T0, answer=True)}
 
 
 @pytest.mark.parametrize(

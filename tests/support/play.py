@@ -29,6 +29,7 @@ from streamproc.events.raw import RawAlert
 from streamproc.ports import Entry
 from streamproc.runtime.clock import ManualClock
 from streamproc.runtime.memory import Memory, MemoryJournal
+from streamproc.runtime.reports import outcome
 from streamproc.topology import LETTERS, TOPICS, TOPOLOGY
 
 T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -363,14 +364,4 @@ def _matching(pages: Iterable[Page], said: Said) -> Iterator[Page]:
 
 def outcome_of(escalation: Escalation) -> Outcome:
     """Return what a sender reports that was answered 202 as soon as it was asked."""
-    return Outcome(
-        routing_key=escalation.routing_key,
-        dedup_key=escalation.dedup_key,
-        incident_id=escalation.incident_id,
-        destination=escalation.destination,
-        action=escalation.action,
-        seq=escalation.seq,
-        verdict=Verdict.DELIVERED,
-        status=202,
-        sent_at=escalation.at,
-    )
+    return outcome(escalation, Verdict.DELIVERED, escalation.at, status=202, message="", attempts=1)

@@ -182,7 +182,10 @@ class SqliteDesk:
 
 def _number(db: sqlite3.Connection, topic: str) -> int:
     """Return the number of a topic. It must stand in a statement as itself: else SQLite uses no index `by_key_*`."""
-    return int(db.execute("SELECT number FROM topics WHERE name=?", (topic,)).fetchone()[0])
+    found = db.execute("SELECT number FROM topics WHERE name=?", (topic,)).fetchone()
+    if found is None:
+        raise Unusable(f"the data directory has no topic {topic}; start the pipeline of this version on it first")
+    return int(found[0])
 
 
 def _values(db: sqlite3.Connection, topic: str, key: str) -> list[bytes]:
