@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo test check lint types imports drift bench lock clean
+.PHONY: help install demo kafka test chaos check lint types imports drift bench lock clean
 
 help: ## Show what can be made
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -24,12 +24,19 @@ install: .venv/installed ## Make .venv with the command at .venv/bin/streamproc
 demo: install ## Play a bad night through the real pipeline, against an emulated PagerDuty
 	@$(BIN)/streamproc demo $(DEMO)
 
+kafka: ## Start a Kafka broker for development on 127.0.0.1:9092
+	@deploy/kafka/kafka-dev start
+	@echo "KAFKA_BOOTSTRAP=127.0.0.1:9092; one broker: set kafka.replication to 1 and kafka.production to false"
+
 test: .venv/developer ## Run every test
 	$(BIN)/coverage erase
 	HYPOTHESIS_PROFILE=$(if $(CI),ci,dev) $(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report= --quiet
 	$(BIN)/coverage report --fail-under=95 --format=total > /dev/null || { $(BIN)/coverage report; exit 1; }
-	$(BIN)/coverage report --fail-under=100 --include='streamproc/core/*,streamproc/events/*,streamproc/stages/*,streamproc/sources/*' > .coverage.pure || { cat .coverage.pure; exit 1; }
+	$(BIN)/coverage report --fail-under=100 --include='streamproc/core/*,streamproc/events/*,streamproc/stages/*,streamproc/sources/*' > .coverage-pure || { cat .coverage-pure; exit 1; }
 	@echo "coverage: $$($(BIN)/coverage report --format=total) % of all, 100 % of the pure core"
+
+chaos: .venv/developer ## Play every fault on a real Kafka broker; SEED=n for another schedule
+	KAFKA_CAMPAIGN=all $(BIN)/pytest tests/kafka/test_kafka_exactness.py --quiet
 
 check: lint types imports drift test ## Everything that CI runs
 

@@ -47,7 +47,7 @@ class Entry(NamedTuple):
     hidden: bool = False
 
 
-START, WORK, LOOK, TRY = "Start here", "Run", "Look and understand", "Try out"
+START, WORK, KAFKA, LOOK, TRY = "Start here", "Run", "On Kafka", "Look and understand", "Try out"
 COMMANDS = (
     Entry(
         "demo",
@@ -64,6 +64,10 @@ COMMANDS = (
     Entry("disarm", "arming:disarm", "Back to the dry run: everything is decided, and nothing new is sent.", WORK),
     Entry("silence", "silence:app", "Silences and maintenance windows: add, list, expire.", WORK),
     Entry("services", "services:app", "The service catalogue: apply, check, show.", WORK),
+    Entry("topics", "kafka:topics", "Topics at the broker: apply, check, describe.", KAFKA),
+    Entry(
+        "worker", "kafka:worker", "Run one worker of the pipeline on Kafka: decisions, and pages to PagerDuty.", KAFKA
+    ),
     Entry("status", "status:status", "Show how the pipeline of a data directory stands.", LOOK),
     Entry(
         "explain", "explain:explain", "Show why an incident paged, or did not: from the raw alert to the page.", LOOK

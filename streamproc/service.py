@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from streamproc.core.errors import Defect, StreamprocError, Unusable
 from streamproc.core.fold import CONFIG
 from streamproc.core.step import ACTIVE, ActiveRow
-from streamproc.events.feedback import Policy, PolicyKind
+from streamproc.events.feedback import ARM, Policy, PolicyKind
 from streamproc.gateway.access import Keys
 from streamproc.gateway.app import build
 from streamproc.gateway.config import check_binding
@@ -36,7 +36,6 @@ from streamproc.settings import Settings
 from streamproc.sinks.notify.channels import Channels
 from streamproc.sinks.notify.fallback import Fallback
 from streamproc.sinks.pagerduty.client import EventsClient
-from streamproc.stages.escalate import ARM
 from streamproc.state import POLICY, PolicyRow
 from streamproc.topology import TOPICS, TOPOLOGY
 from streamproc.versions import activation
@@ -86,9 +85,7 @@ async def running(
     check_binding(listening)
     clock = clock or SystemClock()
     stopped: asyncio.Future[StreamprocError] = asyncio.get_running_loop().create_future()
-    registry = CollectorRegistry()
-    for collector in (ProcessCollector, PlatformCollector, GCCollector):
-        collector(registry=registry)
+    registry = process_registry()
     metrics = Metrics(TOPOLOGY, registry)
 
     def stop(error: StreamprocError) -> None:
@@ -109,8 +106,8 @@ async def running(
         sender.offer(intents)
         runtime.offer_to(sender.offer, sender.offer_pages)
         sending = asyncio.create_task(sender.run(), name="streamproc-sender")
-        sending.add_done_callback(lambda task: _sender_ended(task, stop))
-        stack.push_async_callback(_end, sender, sending)
+        sending.add_done_callback(lambda task: sender_ended(task, stop))
+        stack.push_async_callback(end_sending, sender, sending)
         desk = LiveDesk(folder, runtime)
         metrics.watch(runtime.nodes, clock.now)
         app = build(listening, runtime, desk, registry, keys=keys)
@@ -127,13 +124,14 @@ async def running(
         yield Running(address.url, runtime, desk, stopped)
 
 
-def _sender_ended(sending: asyncio.Task[None], stop: Callable[[StreamprocError], None]) -> None:
+def sender_ended(sending: asyncio.Task[None], stop: Callable[[StreamprocError], None]) -> None:
     """Stop everything where the sender breaks: a pipeline that takes alerts and pages nobody is worse than none."""
     if not sending.cancelled() and (failure := sending.exception()) is not None:
         stop(Defect(f"the sender has stopped: {type(failure).__name__}: {failure}"))
 
 
-async def _end(sender: Sender, sending: asyncio.Task[None]) -> None:
+async def end_sending(sender: Sender, sending: asyncio.Task[None]) -> None:
+    """Send what is begun, within `SENDING_ENDS_WITHIN` seconds."""
     await sender.stop(SENDING_ENDS_WITHIN)
     await asyncio.wait({sending})
 
@@ -162,17 +160,49 @@ def beginning(
 ) -> Sequence[Entry]:
     """Return the records that make the settings, the catalogue and the arming those that the pipeline works with."""
     rows = engine.part("decide").rows
-    entries: list[Entry] = []
-    for kind, body in ((CONFIG, settings.stages()), (CATALOGUE.name, catalogue)):
-        active = rows.get(ACTIVE.at(kind))
-        if body is not None and (active is None or isinstance(active, ActiveRow)):
-            entries.extend(activation(kind, body, active, author="start", reason="settings at start"))
+    found = {kind: row for kind in (CONFIG, CATALOGUE.name) if isinstance(row := rows.get(ACTIVE.at(kind)), ActiveRow)}
     row = rows.get(POLICY.at(ARM))
     known = row.policy if isinstance(row, PolicyRow) else None
-    if armed and (known is None or known.withdrawn):
-        version = 1 if known is None else known.version + 1
-        entries.append(Entry.of("policies", arming(version, now, author="run --armed", adopt=False)))
+    return at_start(settings, catalogue, found, known, armed=armed, now=now, author="run --armed")
+
+
+def at_start(
+    settings: Settings,
+    catalogue: str | None,
+    active: Mapping[str, ActiveRow],
+    arm: Policy | None,
+    *,
+    armed: bool,
+    now: datetime,
+    author: str,
+) -> list[Entry]:
+    """Return the records that a start adds; none where everything stands already.
+
+    Args:
+        settings: everything that can be set.
+        catalogue: the body of the service catalogue, None where none is set.
+        active: what is active now, by kind.
+        arm: the arming that stands.
+        armed: page from the first moment; nothing is adopted.
+        now: the moment.
+        author: who arms.
+    """
+    entries: list[Entry] = []
+    for kind, body in ((CONFIG, settings.stages()), (CATALOGUE.name, catalogue)):
+        if body is not None:
+            entries.extend(activation(kind, body, active.get(kind), author="start", reason="settings at start"))
+    if armed and (arm is None or arm.withdrawn):
+        version = 1 if arm is None else arm.version + 1
+        entries.append(Entry.of("policies", arming(version, now, author=author, adopt=False)))
     return entries
+
+
+def process_registry() -> CollectorRegistry:
+    """Return a registry that holds the metrics of the process itself."""
+    registry = CollectorRegistry()
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    return registry
 
 
 def arming(version: int, now: datetime, *, author: str, adopt: bool = True, withdrawn: bool = False) -> Policy:

@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from streamproc.core.errors import Unusable
 from streamproc.gateway.config import GatewayConfig, is_loopback
 from streamproc.runtime.embedded.runtime import Config as EmbeddedConfig
+from streamproc.runtime.faust.config import Config as KafkaConfig
 from streamproc.sinks.pagerduty.config import ApiConfig
 from streamproc.stages.classify import Config as ClassifyConfig
 from streamproc.stages.correlate import Config as CorrelateConfig
@@ -51,7 +52,7 @@ class Section(BaseModel):
 class Incidents(Section):
     """What PagerDuty's incidents follow."""
 
-    auto_resolve_threshold: int = Field(default=300, ge=0)
+    auto_resolve_threshold: int = Field(default=300, ge=0, le=3600)
     """Seconds: an incident whose alerts come back so soon after it resolved is the same one, reopened, and is paged
     again only if it stays."""
     escalation_timeout: int = Field(default=900, ge=1)
@@ -122,6 +123,8 @@ class Settings(Section):
     """PagerDuty."""
     embedded: EmbeddedConfig = EmbeddedConfig()
     """The runtime on one machine."""
+    kafka: KafkaConfig = KafkaConfig()
+    """Kafka, for `topics` and `worker`: where it is, and who we are there."""
     logs: Logs = Logs()
     """Logs."""
     normalise: NormaliseConfig = NormaliseConfig()
@@ -226,6 +229,8 @@ class Environment(BaseSettings):
     """ENVIRONMENT: dev, staging or prod."""
     log_level: str | None = Field(default=None, validation_alias=AliasChoices("LOG_LEVEL"))
     """LOG_LEVEL: debug, info, warning or error."""
+    kafka_bootstrap: str | None = None
+    """KAFKA_BOOTSTRAP: brokers to begin with, `host:port`; several with commas between."""
 
     def over(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings of the file with those of the environment over them."""
@@ -245,7 +250,7 @@ class Environment(BaseSettings):
             if value is None:
                 continue
             text = (value.get_secret_value() if isinstance(value, SecretStr) else value).strip()
-            if name == "pagerduty_webhook_secret":
+            if name in LISTS:
                 yield name, [part.strip() for part in text.split(",") if part.strip()]
             else:
                 yield name, text.lower() if name == "log_level" else text
@@ -258,8 +263,11 @@ PLACES: Mapping[str, Place] = {
     "ml_confidence_threshold": ("classify", "confidence_threshold"),
     "environment": ("environment",),
     "log_level": ("logs", "level"),
+    "kafka_bootstrap": ("kafka", "bootstrap"),
 }
 """The setting that each variable stands over."""
+LISTS = frozenset({"pagerduty_webhook_secret", "kafka_bootstrap"})
+"""Variables that may hold several values, with commas between."""
 
 
 def load(file: Path | None = None) -> Settings:

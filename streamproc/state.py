@@ -36,6 +36,12 @@ class EpisodeRow(Row):
     """The last alert that was passed on, as JSON, for the resolve that an expiry makes up; empty in a tombstone."""
 
 
+class SourceRow(Row):
+    """deduplicate: when a source was last heard at all, to the minute."""
+
+    heard_at: AwareDatetime
+
+
 class IncidentRow(Row):
     """correlate: one incident, open or closed so lately that it may reopen."""
 
@@ -249,12 +255,13 @@ def _every_sample(_row: SampleRow) -> tuple[str, ...]:
 
 
 EPISODE = Table("episode", EpisodeRow, bound="open episodes, and resolved ones for `forget_after`")
+SOURCE = Table("source", SourceRow, bound="one row for each kind of source")
 INCIDENT = Table("incident", IncidentRow, bound="open incidents, and closed ones for `reopen_within`", index=_where)
 MEMBER = Table("member", MemberRow, bound="open episodes; at most `max_members` an incident", index=_of_incident)
 POLICY = Table("policy", PolicyRow, bound="policies; each ends at its `ends_at`, but for arm", index=_of_policy)
 MUTE = Table("mute", MuteRow, bound="open episodes that a policy mutes", index=_of_mute)
 CLASS = Table("class", ClassRow, bound="open incidents")
-PAGE = Table("page", PageRow, bound="open incidents, and closed ones for an hour", index=_open_page)
+PAGE = Table("page", PageRow, bound="open incidents, and closed ones for two hours", index=_open_page)
 HEARD = Table(
     "heard",
     HeardRow,
@@ -273,6 +280,7 @@ LEARNER = Table("learner", LearnerRow, bound="one row")
 TABLES: tuple[Table[Any], ...] = (
     ACTIVE,
     EPISODE,
+    SOURCE,
     INCIDENT,
     MEMBER,
     POLICY,

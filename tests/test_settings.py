@@ -49,7 +49,7 @@ def at(settings: BaseModel, *path: str) -> Any:
     for part in path:
         found = found[part] if isinstance(found, dict) else getattr(found, part)
     if isinstance(found, tuple):
-        return [one.get_secret_value() for one in found]
+        return [one.get_secret_value() if hasattr(one, "get_secret_value") else one for one in found]
     return found.get_secret_value() if hasattr(found, "get_secret_value") else found
 
 
@@ -81,6 +81,7 @@ def test_a_file_in_the_working_directory_is_read() -> None:
         pytest.param("ML_CONFIDENCE_THRESHOLD", "0.91", 0.7, 0.91, id="confidence"),
         pytest.param("ENVIRONMENT", "staging", "prod", "staging", id="environment"),
         pytest.param("LOG_LEVEL", "WARNING", "debug", "warning", id="log level"),
+        pytest.param("KAFKA_BOOTSTRAP", "k1:9092, k2:9092", ["k3:9092"], ["k1:9092", "k2:9092"], id="brokers"),
     ],
 )
 def test_the_environment_stands_over_the_file(

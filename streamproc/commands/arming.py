@@ -9,12 +9,11 @@ import typer
 
 from streamproc.commands.common import DEFAULT_DATA, Author, DataDir, Yes, confirm, login, spool, when
 from streamproc.commands.console import count_of
-from streamproc.events.feedback import Policy
+from streamproc.events.feedback import ARM, Policy
 from streamproc.ports import Entry
 from streamproc.runtime.clock import SystemClock
 from streamproc.runtime.embedded.desk import SqliteDesk
 from streamproc.service import arming
-from streamproc.stages.escalate import ARM
 
 Adopt = Annotated[
     bool,

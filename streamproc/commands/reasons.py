@@ -18,6 +18,7 @@ SENTENCES: dict[str, dict[str, str]] = {
         "resolved_unseen": "It resolved before it was ever seen firing.",
         "resolved_again": "It had resolved already.",
         "late": "It is older than what is known, and changes nothing.",
+        "put_off": "It was not repeated, but its source was not heard at all, so it stays open.",
         "expired": "Its source has not repeated it for too long: taken as resolved.",
         "forgotten": "It resolved long ago, and is forgotten.",
     },

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import structlog
 import typer
@@ -20,7 +20,7 @@ from streamproc.core.errors import StreamprocError
 from streamproc.runtime.clock import SystemClock
 from streamproc.runtime.collector import tune
 from streamproc.runtime.logs import configure
-from streamproc.service import Running, channels, running
+from streamproc.service import channels, running
 from streamproc.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -32,6 +32,14 @@ Port = Annotated[
 ]
 Host = Annotated[str | None, typer.Option(help="Address of the gateway; over `gateway.host`.")]
 Armed = Annotated[bool, typer.Option("--armed", help="Page from the first moment: no dry run, nothing is adopted.")]
+
+
+class Working(Protocol):
+    """A pipeline, or a part of one, that runs."""
+
+    @property
+    def stopped(self) -> asyncio.Future[StreamprocError]:
+        """Done when it has stopped by itself, with the reason."""
 
 
 def run(
@@ -63,7 +71,7 @@ def bound_the_stop() -> None:
 
 
 async def serve_until_stopped(
-    settings: Settings, pipeline: Callable[[], AbstractAsyncContextManager[Running]], on_stop: Callable[[], None]
+    settings: Settings, pipeline: Callable[[], AbstractAsyncContextManager[Working]], on_stop: Callable[[], None]
 ) -> None:
     """Run until SIGINT or SIGTERM, or until the pipeline must stop.
 
@@ -94,7 +102,7 @@ async def serve_until_stopped(
     raise error
 
 
-async def _serve(pipeline: Callable[[], AbstractAsyncContextManager[Running]]) -> StreamprocError:
+async def _serve(pipeline: Callable[[], AbstractAsyncContextManager[Working]]) -> StreamprocError:
     """Run until cancelled; return why the pipeline stopped by itself, once all of it is down."""
     async with pipeline() as working:
         return await asyncio.shield(working.stopped)

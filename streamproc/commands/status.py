@@ -11,9 +11,9 @@ from rich.text import Text
 
 from streamproc.commands.common import DEFAULT_DATA, AsJson, DataDir
 from streamproc.commands.console import at, columns, count_of, heading, lasting, listing, severity, show
+from streamproc.events.feedback import ARM
 from streamproc.runtime.clock import SystemClock
 from streamproc.runtime.embedded.desk import SqliteDesk
-from streamproc.stages.escalate import ARM
 from streamproc.views import IncidentSummary, PipelineStatus
 
 SHOWN = 10

@@ -38,6 +38,8 @@ class Feedback(Event):
     """Ours: the `dedup_key` of the page."""
     kind: FeedbackKind
     by: str = ""
+    person: bool = True
+    """False where a machine did it: PagerDuty tells of our own requests, too, and they answer nothing."""
     value: str = ""
     page: bool | None = None
     at: AwareDatetime
@@ -53,6 +55,10 @@ class Matcher(Frozen):
     name: str
     op: Literal["=", "!=", "=~", "!~"]
     value: str
+
+
+ARM = "arm"
+"""Id of the policy that arms the pipeline; no other may have it."""
 
 
 class PolicyKind(StrEnum):

@@ -107,7 +107,7 @@ class Incident(Explained):
     status: Literal["open", "resolved"]
     title: str
     severity: Severity
-    """Highest of the open members; of the last ones once resolved."""
+    """Highest of the open members; of the root alert once resolved."""
     environment: str = ""
     cluster: str = ""
     service: str = ""

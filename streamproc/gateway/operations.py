@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Protocol, Self
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response
@@ -116,7 +116,26 @@ class Retried(BaseModel):
 _ERROR: dict[str, Any] = {"model": ErrorBody}
 
 
-def health(desk: Desk, registry: CollectorRegistry) -> APIRouter:
+class Readiness(Protocol):
+    """Whether a process is ready, and why not."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether events are processed."""
+
+    @property
+    def why_not(self) -> str:
+        """The reason where they are not."""
+
+
+class Probed(Protocol):
+    """What `/ready` asks: a desk, or less."""
+
+    def status(self) -> Readiness:
+        """Return how it stands; called in threads."""
+
+
+def health(desk: Probed, registry: CollectorRegistry) -> APIRouter:
     """Return what probes ask; it needs no token."""
     routes = APIRouter(tags=["health"])
 

@@ -36,6 +36,7 @@ VALUE_LIMIT = 500
 
 class _Reference(BaseModel):
     summary: str | None = None
+    type: str | None = None
 
 
 class _Occurrence(BaseModel):
@@ -106,12 +107,20 @@ def read(body: bytes, webhook_id: str) -> Heard:
             incident_id=key,
             kind=kind,
             by=(agent or "")[:VALUE_LIMIT],
+            person=_is_person(event.agent, kind),
             value=_value(kind, event.data)[:VALUE_LIMIT],
             at=event.occurred_at,
         )
     except ValidationError:
         return Heard("unreadable")
     return Heard(str(kind), feedback)
+
+
+def _is_person(agent: _Reference | None, kind: FeedbackKind) -> bool:
+    """Return whether a person did it. What we resolve ourselves is told, too, by an integration or by nobody."""
+    if agent is None:
+        return kind is not FeedbackKind.RESOLVED
+    return "integration" not in (agent.type or "")
 
 
 def _incident_key(data: dict[str, Any]) -> str:

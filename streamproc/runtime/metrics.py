@@ -51,6 +51,7 @@ class Metrics:
             ("node",),
             registry=registry,
         )
+        self._nodes = tuple(node.name for node in topology)
         for node in topology:
             self.received.labels(node.name)
             self.seconds.labels(node.name)
@@ -83,7 +84,7 @@ class Metrics:
         """Read the gauges of nodes whenever metrics are asked for.
 
         Args:
-            nodes: how each stands.
+            nodes: how each stands now; which partitions there are may change.
             now: the moment.
         """
 
@@ -93,10 +94,10 @@ class Metrics:
         def behind(node: NodeStatus) -> float:
             return (now() - node.now).total_seconds() if node.lag and node.now is not None else 0.0
 
-        for node in nodes():
-            self.rows.labels(node.node).set_function(read(node.node, lambda status: status.rows))
-            self.lag.labels(node.node).set_function(read(node.node, lambda status: status.lag))
-            self.behind.labels(node.node).set_function(read(node.node, behind))
+        for node in self._nodes:
+            self.rows.labels(node).set_function(read(node, lambda status: status.rows))
+            self.lag.labels(node).set_function(read(node, lambda status: status.lag))
+            self.behind.labels(node).set_function(read(node, behind))
 
 
 _KINDS = frozenset(kind.value for kind in UNINTENDED)

@@ -36,7 +36,7 @@ class Config(StageConfig):
     """An incident with so many firing members takes no more; the next alert opens another."""
     max_services: int = Field(default=50, ge=1)
     """So many services and source groups of an incident are found again; further ones still join it."""
-    reopen_within: timedelta = Field(default=timedelta(minutes=5), ge=timedelta(0))
+    reopen_within: timedelta = Field(default=timedelta(minutes=5), ge=timedelta(0), le=timedelta(hours=1))
     """A resolved incident whose alerts come back within this time is the same incident, reopened."""
 
 

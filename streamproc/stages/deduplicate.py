@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -18,8 +19,13 @@ from streamproc.core.identity import digest
 from streamproc.core.step import NOTHING, Stage, StageConfig, Step
 from streamproc.core.table import Rows
 from streamproc.events.alert import Alert, Episode, EpisodeChange
-from streamproc.state import EPISODE, EpisodeRow
+from streamproc.state import EPISODE, SOURCE, EpisodeRow, SourceRow
 
+HOUR = timedelta(hours=1)
+TO_THE_MINUTE = timedelta(minutes=1)
+"""A source's row is written so often at most."""
+HEARD_SHARE = 0.5
+"""An alert expires only if its source was heard within this share of `expire_after` before."""
 NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 
 
@@ -48,13 +54,24 @@ class Reason(StrEnum):
     RESOLVED_AGAIN = "resolved_again"
     LATE = "late"
     EXPIRED = "expired"
+    PUT_OFF = "put_off"
+    """Not expired: the source itself was not heard."""
     FORGOTTEN = "forgotten"
 
 
 def step(event: Alert | Wake, rows: Rows, now: datetime, config: Config) -> Step:
     """Decide what a notification says that was not known."""
     if isinstance(event, Wake):
-        return _look_again(event, rows, now)
+        return _look_again(event, rows, now, config)
+    noticed = _notice(event, rows, now, config)
+    source = rows.get(SOURCE, event.source)
+    if source is not None and now - source.heard_at < TO_THE_MINUTE:
+        return noticed
+    heard = {SOURCE.at(event.source): SourceRow(heard_at=now)}
+    return replace(noticed, changes={**noticed.changes, **heard})
+
+
+def _notice(event: Alert, rows: Rows, now: datetime, config: Config) -> Step:
     seen = rows.get(EPISODE, event.fingerprint)
     if seen is not None and seen.status == "firing" and seen.scope != event.scope:
         # An open episode stays in the scope that it opened in, whatever the rules say by now: its incident is there.
@@ -163,14 +180,20 @@ def _tombstone(event: Alert, at: datetime, now: datetime, config: Config) -> Epi
     )
 
 
-def _look_again(wake: Wake, rows: Rows, now: datetime) -> Step:
+def _look_again(wake: Wake, rows: Rows, now: datetime, config: Config) -> Step:
     row = rows.get(EPISODE, wake.key)
     if row is None or row.status == "resolved":
         return Step({EPISODE.at(wake.key): None}, Reason.FORGOTTEN)
     last = Alert.model_validate_json(row.alert)
+    source = rows.get(SOURCE, last.source)
+    silent = now - (source.heard_at if source else row.seen_at)
+    if silent > config.expire_after * HEARD_SHARE:
+        # We or the source were away, so its silence about this alert says nothing: a live outage must not be closed.
+        later = row.model_copy(update={"wake_at": now + config.expire_after})
+        return _write(wake.key, later, Reason.PUT_OFF, figures={"source_silent_hours": round(silent / HOUR, 2)})
     gone = last.model_copy(update={"status": "resolved", "ends_at": now, "at": max(now, row.at)})
     emit = Episode(scope=row.scope, change=EpisodeChange.RESOLVED, alert=gone, repeats=row.repeats, expired=True)
-    figures = {"silent_hours": round((now - row.seen_at) / timedelta(hours=1), 2)}
+    figures = {"silent_hours": round((now - row.seen_at) / HOUR, 2)}
     # No tombstone: nothing overtook anything here, and a source that speaks again says that the alert fires.
     return Step({EPISODE.at(wake.key): None}, Reason.EXPIRED, (emit,), figures=figures)
 
@@ -188,6 +211,6 @@ STAGE = Stage(
     takes=(Alert,),
     reasons=Reason,
     config=Config,
-    owns=(EPISODE,),
+    owns=(EPISODE, SOURCE),
     unintended=frozenset({Reason.LATE}),
 )

@@ -18,21 +18,19 @@ from streamproc.core.step import Stage, StageConfig, Step
 from streamproc.core.table import Rows
 from streamproc.events.alert import Severity
 from streamproc.events.escalation import Escalation, PageAction, PageText, Receipt
-from streamproc.events.feedback import Feedback, FeedbackKind, Policy, PolicyKind
+from streamproc.events.feedback import ARM, Feedback, FeedbackKind, Policy, PolicyKind
 from streamproc.events.incident import Action, Decision, Incident, IncidentChange, Member
 from streamproc.events.training import Label
 from streamproc.state import HEARD, INCIDENT, PAGE, POLICY, HeardRow, PageRow
 from streamproc.wording import adoption_text, page_text
 
-FORGET_AFTER = timedelta(hours=1)
-"""A closed incident is remembered this long: what comes of its last words, and a reopening, find it."""
+FORGET_AFTER = timedelta(hours=2)
+"""A closed incident is remembered this long, which is longer than it may reopen: its numbers go on, and it is held."""
 HEARD_FOR = timedelta(days=3)
 """PagerDuty delivers a webhook again for up to 48 hours."""
 PENDING = 200
 """So many members wait for the next publication at most; then it is published at once."""
 DEFAULT = "default"
-ARM = "arm"
-"""Id of the policy that arms the pipeline."""
 NEW_AGE = timedelta(minutes=10)
 """An alert that began this long before arming was firing before it, however late it is heard of."""
 ADOPTS_FOR = timedelta(hours=12)
@@ -161,6 +159,8 @@ def _adopted(incident: Incident, row: PageRow | None, armed: Policy) -> bool:
     if row is None:
         began_before = incident.root.starts_at < armed.starts_at - NEW_AGE
         return began_before and incident.opened_at < armed.starts_at + ADOPTS_FOR
+    if incident.new_kind and any(member.starts_at >= armed.starts_at - NEW_AGE for member in incident.joined):
+        return False  # another kind of trouble that began after arming must not hide in what was adopted
     known = row.severity_said or row.incident.severity
     return (row.dry_run or row.adopted) and row.state != "closed" and incident.severity.rank <= known.rank
 
@@ -426,7 +426,7 @@ def _hear(event: Feedback, rows: Rows, now: datetime, config: Config) -> Step:
     if rows.get(HEARD, event.feedback_id) is not None:
         return Step({}, Reason.HEARD_BEFORE, figures={"feedback": event.feedback_id})
     due = now + HEARD_FOR
-    heard = {HEARD.at(event.feedback_id): HeardRow(at=now, answer=event.kind in ANSWERS, wake_at=due)}
+    heard = {HEARD.at(event.feedback_id): HeardRow(at=now, answer=event.person and event.kind in ANSWERS, wake_at=due)}
     wake = (Wake(table=HEARD.name, key=event.feedback_id, due=due),)
     figures = {"feedback": event.feedback_id, "kind": event.kind.value, "by": event.by}
     row = rows.get(PAGE, event.incident_id)
@@ -438,7 +438,7 @@ def _hear(event: Feedback, rows: Rows, now: datetime, config: Config) -> Step:
     )
     saying = _Saying(incident, row, rows, now, config, dry_run=_armed(rows) is None)
     reason = Reason.FEEDBACK
-    if event.kind in (FeedbackKind.ACKNOWLEDGED, FeedbackKind.RESOLVED) and row.state == "paged":
+    if event.person and event.kind in (FeedbackKind.ACKNOWLEDGED, FeedbackKind.RESOLVED) and row.state == "paged":
         reason = Reason.ACKNOWLEDGED
         follow = PageAction.ACKNOWLEDGE if event.kind is FeedbackKind.ACKNOWLEDGED else PageAction.RESOLVE
         if len(row.said) > 1 and not row.acknowledged_by:
@@ -457,7 +457,7 @@ def _labels(event: Feedback, now: datetime) -> tuple[Label, ...]:
     """Return what the learner may take from it: an acknowledgement, or an explicit verdict."""
     if event.kind is FeedbackKind.LABEL and event.page is not None:
         return (Label(sample_id=event.incident_id, page=event.page, source="label", at=now),)
-    if event.kind is FeedbackKind.ACKNOWLEDGED:
+    if event.kind is FeedbackKind.ACKNOWLEDGED and event.person:
         return (Label(sample_id=event.incident_id, page=True, source="acknowledged", at=now),)
     return ()
 

@@ -11,7 +11,7 @@ from streamproc.core.event import Activated
 from streamproc.core.identity import scope_of
 from streamproc.core.step import Stage, Step
 from streamproc.core.table import Rows
-from streamproc.events.feedback import Feedback, Policy, PolicyKind
+from streamproc.events.feedback import ARM, Feedback, Matcher, Policy, PolicyKind
 
 
 class FeedbackReason(StrEnum):
@@ -59,6 +59,10 @@ def refuse_unsafe(policy: Policy) -> None:
     Raises:
         Rejected: as for `step_policy`.
     """
+    if (policy.policy_id == ARM) is not (policy.kind is PolicyKind.ARM):
+        raise Rejected(
+            "reserved_id", f"policy {policy.policy_id}: the id {ARM!r} is kept for arming, and arming for it"
+        )
     if policy.kind is PolicyKind.ARM or policy.withdrawn:
         return
     if not policy.matchers:
@@ -72,6 +76,16 @@ def refuse_unsafe(policy: Policy) -> None:
             except (re.error, OverflowError, RecursionError) as error:
                 message = f"policy {policy.policy_id}: {matcher.name}{matcher.op}{matcher.value!r}: {error}"
                 raise Rejected("bad_expression", message) from error
+    if all(_holds_for_nothing(matcher) for matcher in policy.matchers):
+        message = f"policy {policy.policy_id} would mute everything: one matcher at least must not match the empty text"
+        raise Rejected("mutes_everything", message)
+
+
+def _holds_for_nothing(matcher: Matcher) -> bool:
+    """Return whether a matcher holds for a label that is not there."""
+    if matcher.op in ("=", "!="):
+        return (matcher.value == "") is (matcher.op == "=")
+    return (re.fullmatch(matcher.value, "") is not None) is (matcher.op == "=~")
 
 
 FEEDBACK = Stage("relay-feedback", step_feedback, takes=(Feedback,), reasons=FeedbackReason)

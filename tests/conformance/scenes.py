@@ -83,7 +83,9 @@ def silent(play: Play) -> None:
     ready(play)
     play.fire("a", cluster="left")
     play.fire("b", cluster="right", severity="info")
-    play.wait(60 * 14)
+    play.wait(60 * 10)
+    play.fire("c", cluster="middle", severity="info")
+    play.wait(60 * 20)
 
 
 def cascade(play: Play) -> None:

@@ -145,10 +145,14 @@ def a_seed() -> int:
     return seed
 
 
-async def kill_again_and_again(load: Load, pipeline: Killable, number: int, rounds: int) -> None:
+async def kill_again_and_again(
+    load: Load, pipeline: Killable, http: httpx.AsyncClient, number: int, rounds: int
+) -> None:
     """End the process at random moments of the load, and start it again each time."""
     for taken in sorted(load.draw.sample(range(load.size), rounds)):
         await load.senders.until(taken)
+        if number == signal.SIGTERM:  # Python itself dies of it before it has come to our code
+            await ask(pipeline, http, "/v1/status")
         await asyncio.sleep(load.draw.uniform(0, 0.05))  # anywhere between a request, its answer and its page
         code = await pipeline.end(number)
         assert code == (0 if number == signal.SIGTERM else -number)
@@ -224,7 +228,7 @@ async def test_nothing_is_lost_and_nothing_doubled(tmp_path: Path, number: int, 
         load = Load(seed, senders, emulator)
         async with asyncio.TaskGroup() as both:
             both.create_task(load.run())
-            both.create_task(kill_again_and_again(load, pipeline, number, rounds))
+            both.create_task(kill_again_and_again(load, pipeline, http, number, rounds))
         assert senders.taken == load.size
         await quiet(pipeline, http)
         await check_from_outside(pipeline, http, load)

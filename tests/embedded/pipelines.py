@@ -21,7 +21,7 @@ from streamproc.core.fold import CONFIG
 from streamproc.core.record import Record
 from streamproc.core.step import StepFunction, Topology
 from streamproc.events.escalation import Escalation, Verdict
-from streamproc.events.feedback import Policy, PolicyKind
+from streamproc.events.feedback import ARM, Policy, PolicyKind
 from streamproc.events.raw import RawAlert
 from streamproc.ports import Entry
 from streamproc.runtime.clock import Clock, ManualClock
@@ -30,7 +30,6 @@ from streamproc.runtime.embedded.runtime import Config, Embedded
 from streamproc.runtime.engine import Engine
 from streamproc.runtime.journal import Append
 from streamproc.runtime.reports import outcome
-from streamproc.stages.escalate import ARM
 from streamproc.state import IntentRow
 from streamproc.topology import TOPICS, TOPOLOGY
 

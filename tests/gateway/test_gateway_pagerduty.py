@@ -237,3 +237,26 @@ def test_no_body_makes_reading_fail(body: bytes) -> None:
 def test_no_odd_event_makes_reading_fail(data: dict[str, Any], event_type: str) -> None:
     found = read(webhook(event_type, {"incident_key": None, **data}), "hook-1")
     assert (found.feedback is None) == (found.outcome in {"unjoined", "foreign", "unreadable"})
+
+
+@pytest.mark.parametrize(
+    ("agent", "event_type", "person"),
+    [
+        pytest.param({"summary": "Dana", "type": "user_reference"}, "incident.resolved", True, id="a user"),
+        pytest.param({"summary": "Dana"}, "incident.resolved", True, id="somebody without a type"),
+        pytest.param({"type": "inbound_integration_reference"}, "incident.resolved", False, id="our own request"),
+        pytest.param(None, "incident.resolved", False, id="a resolve by nobody"),
+        pytest.param(None, "incident.acknowledged", True, id="an acknowledgement by nobody who is named"),
+    ],
+)
+def test_who_did_it(agent: dict[str, str] | None, event_type: str, *, person: bool) -> None:
+    event = {
+        "id": "01A",
+        "event_type": event_type,
+        "occurred_at": "2026-03-01T12:00:00Z",
+        "agent": agent,
+        "data": {"incident_key": "in:v1:prod:eu:0123456789abcdef"},
+    }
+    heard = read(json.dumps({"event": event}).encode(), "w1")
+    assert heard.feedback is not None
+    assert heard.feedback.person is person

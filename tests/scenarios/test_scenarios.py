@@ -216,7 +216,9 @@ def test_a_resolve_hours_later_finds_its_page(play: Play) -> None:
 
 def test_an_alert_that_its_source_forgets_is_closed_in_the_end(play: Play) -> None:
     play.at("0m").push(DB)
-    play.want(between("1m", "11h"), resolve("db-1"), never)
+    play.want(between("1m", "10h"), resolve("db-1"), never)
+    play.at("10h").push(alert("search slow", "search", "info"))  # the source is heard, only not about this alert
+    play.want(between("10h", "11h"), resolve("db-1"), never)
     play.want(between("12h", "13h"), resolve("db-1", "database"), once)
     play.at("14h").push(DB.resolved)
     play.want(between("0m", "15h"), resolve("db-1", "database"), once)

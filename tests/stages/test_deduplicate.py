@@ -57,6 +57,10 @@ def triggers(at: float, **changes: Any) -> Alert:
     return alert("firing", minute(at), minute(at), expires=False, **changes)
 
 
+OTHER = ends(0, 1, fingerprint="fp:v1:0123")
+"""Another alert of the same source: it is heard."""
+
+
 def recovers(at: float, **changes: Any) -> Alert:
     return alert("resolved", minute(at), minute(at), expires=False, **changes)
 
@@ -225,10 +229,21 @@ CASES = [
         [
             (0, fires(), Reason.OPENED, OPENED),
             (60, fires(), Reason.REPEAT, None),
+            (700, OTHER, Reason.RESOLVED_UNSEEN, None),
             (DUE, None, Reason.EXPIRED, RESOLVED),
             (60 + 12 * 60, fires(), Reason.OPENED, OPENED),
         ],
         id="silent for 12 hours since it was last heard: closed, and opened when it speaks again",
+    ),
+    pytest.param(
+        [
+            (0, fires(), Reason.OPENED, OPENED),
+            (DUE, None, Reason.PUT_OFF, None),
+            (800, fires(), Reason.REPEAT, None),
+            (1500, OTHER, Reason.RESOLVED_UNSEEN, None),
+            (DUE, None, Reason.EXPIRED, RESOLVED),
+        ],
+        id="while the source itself is silent, or we were away, nothing expires",
     ),
     pytest.param(
         [
@@ -243,6 +258,7 @@ CASES = [
         [
             (0, fires(expires=False), Reason.OPENED, OPENED),
             (1, fires(), Reason.REPEAT, None),
+            (700, OTHER, Reason.RESOLVED_UNSEEN, None),
             (DUE, None, Reason.EXPIRED, RESOLVED),
         ],
         id="a script that states a start from its second notification on",
@@ -303,7 +319,7 @@ def test_what_an_episode_tells() -> None:
 
 def test_an_expiry_makes_up_the_resolve_of_the_alert_that_was_passed_on() -> None:
     rows = rows_of()
-    after(rows, (0, fires(summary="old")), (30, fires(summary="new")), (60, fires(summary="new")))
+    after(rows, (0, fires(summary="old")), (30, fires(summary="new")), (60, fires(summary="new")), (700, OTHER))
     taken = step(wake(rows), rows, minute(60 + 720), Config())
     (episode,) = taken.emit
     assert isinstance(episode, Episode)
@@ -348,7 +364,7 @@ def test_an_open_episode_stays_in_its_scope() -> None:
 def test_a_resolve_that_both_peers_tell_writes_once() -> None:
     rows = rows_of()
     after(rows, (0, fires()), (9, ends(0, 9)))
-    again, row = after(rows, (10, ends(0, 9)))
+    again, row = after(rows, (9, ends(0, 9)))
     assert (again.changes, row.seen_at) == ({}, minute(9))
     newer, row = after(rows, (11, ends(0, 10)))
     assert (newer.reason, row.at, row.seen_at) == (Reason.RESOLVED_AGAIN, minute(10), minute(11))

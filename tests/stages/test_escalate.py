@@ -265,7 +265,7 @@ STORIES = [
             (0, now("opened"), Reason.SEVERITY, ["trigger K-default"]),
             (1, now("grew"), Reason.SAID, []),
             (9, now("resolved"), Reason.RESOLVED, ["resolve K-default"]),
-            (69, DUE, Reason.FORGOTTEN, []),
+            (129, DUE, Reason.FORGOTTEN, []),
         ],
         id="a life",
     ),
@@ -905,7 +905,7 @@ def test_a_closed_incident_is_forgotten() -> None:
     tell(rows, 0, now("opened"))
     tell(rows, 1, now("resolved"))
     assert page(rows).wake_at == minute(1) + FORGET_AFTER
-    gone = tell(rows, 61, wake(rows, 61))
+    gone = tell(rows, 121, wake(rows, 121))
     assert (gone.reason, gone.changes) == (Reason.FORGOTTEN, {PAGE.at(OUTAGE): None})
 
 
@@ -982,3 +982,27 @@ def test_routing_keys_are_in_the_activated_configuration_and_nowhere_else() -> N
     assert Destination.model_validate_json(where.model_dump_json()) == where
     bare = destination("front", tickets=False)
     assert Destination.model_validate_json(bare.model_dump_json()) == bare
+
+
+@pytest.mark.parametrize("kind", ["acknowledged", "resolved"])
+def test_what_no_person_did_answers_nothing(kind: str) -> None:
+    """PagerDuty tells of our own requests, too: the resolve of before must not silence the page of now."""
+    rows = armed()
+    tell(rows, 0, now("opened", context=WITH_SECOND))
+    taken = tell(rows, 1, heard(kind, person=False))
+    assert (taken.reason, page(rows).acknowledged_by, labels(taken)) == (Reason.FEEDBACK, "", [])
+    assert page(rows).escalate_at is not None
+    assert rows.count(HEARD, "answer") == 0
+
+
+@pytest.mark.parametrize(
+    ("started", "reason"),
+    [
+        pytest.param(T0 + timedelta(minutes=20), Reason.SEVERITY, id="another trouble that began after arming"),
+        pytest.param(T0 - timedelta(days=1), Reason.ADOPTED, id="another one from before"),
+    ],
+)
+def test_a_new_kind_does_not_hide_in_what_was_adopted(started: datetime, reason: Reason) -> None:
+    rows = armed(arm(at=10), {PAGE.at(OUTAGE): row(dry_run=True)})
+    grown = now("grew", new_kind=True, joined=[member().model_copy(update={"starts_at": started})])
+    assert tell(rows, 21, grown).reason is reason

@@ -87,6 +87,11 @@ def test_passed_on_as_it_is(event: Event, reason: PolicyReason, figures: dict[st
             "bad_expression",
             id="too deep",
         ),
+        pytest.param(policy(matchers=(Matcher(name="a", op="=~", value=".*"),)), "mutes_everything", id="any text"),
+        pytest.param(policy(matchers=(Matcher(name="a", op="=", value=""),)), "mutes_everything", id="no such label"),
+        pytest.param(policy(matchers=(Matcher(name="a", op="!=", value="b"),)), "mutes_everything", id="all but one"),
+        pytest.param(policy(matchers=(Matcher(name="a", op="!~", value="b"),)), "mutes_everything", id="all but some"),
+        pytest.param(policy(kind="arm", matchers=(), ends_at=None), "reserved_id", id="arming by another name"),
     ],
 )
 def test_unsafe_policies_are_refused(unsafe: Policy, reason: str) -> None:
@@ -95,10 +100,15 @@ def test_unsafe_policies_are_refused(unsafe: Policy, reason: str) -> None:
     assert refused.value.reason == reason
 
 
+def test_nothing_but_arming_has_its_id() -> None:
+    with pytest.raises(Rejected, match="kept for arming"):
+        POLICY.step(policy(policy_id="arm"), rows_of(), T0, None)
+
+
 @pytest.mark.parametrize(
     "safe",
     [
-        pytest.param(policy(kind="arm", matchers=(), ends_at=None), id="arming has no end"),
+        pytest.param(policy(kind="arm", policy_id="arm", matchers=(), ends_at=None), id="arming has no end"),
         pytest.param(policy(withdrawn=True, matchers=(), ends_at=None), id="a withdrawal needs nothing"),
         pytest.param(policy(matchers=(Matcher(name="a", op="=", value="("),)), id="a plain text is no expression"),
         pytest.param(policy(matchers=(Matcher(name="a", op="=~", value="web-.*"),)), id="an expression"),

@@ -16,10 +16,9 @@ from streamproc.core.errors import Unusable
 from streamproc.core.event import Activated, Artifact, DeadLetter
 from streamproc.core.step import ActiveRow
 from streamproc.events.escalation import Page
-from streamproc.events.feedback import Policy
+from streamproc.events.feedback import ARM, Policy
 from streamproc.events.incident import Incident
 from streamproc.runtime.embedded.journal import FILE, moment_of
-from streamproc.stages.escalate import ARM
 from streamproc.state import PageRow, PolicyRow
 from streamproc.views import IncidentSummary, IncidentView, NodeStatus, PipelineStatus, incident_view
 

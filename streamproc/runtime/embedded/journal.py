@@ -33,6 +33,10 @@ KEPT_VERSIONS = 20
 """So many old versions of each large thing stay, beside those that are active."""
 LOCK_WITHIN, LOCK_POLL = 1.0, 0.02
 """Seconds: a command that looks whether a process works here holds the lock for a moment."""
+PAGE = 16_384
+"""Bytes: with SQLite's 4,096 a record over 1 KB spills into a page of its own (bench embedded: 159 against 99 MB)."""
+CACHE = 65_536
+"""KiB of pages in memory: with SQLite's 2,000 a large round writes pages twice."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 WRITABLE = "make the data directory writable for this user"
@@ -68,6 +72,8 @@ class SqliteJournal:
                 )
                 undo.callback(self._db.close)
                 self._path.chmod(0o600)
+                self._db.execute(f"PRAGMA page_size={PAGE}")
+                self._db.execute(f"PRAGMA cache_size={-CACHE}")
                 self._db.execute("PRAGMA journal_mode=WAL")
                 self._db.execute(f"PRAGMA synchronous={synchronous}")
                 self._db.execute("PRAGMA busy_timeout=5000")

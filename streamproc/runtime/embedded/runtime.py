@@ -10,7 +10,7 @@ import asyncio
 import sqlite3
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,7 +22,6 @@ import structlog
 from pydantic import Field
 
 from streamproc.core.errors import Defect, StreamprocError
-from streamproc.core.fold import Folded
 from streamproc.core.step import StageConfig, Topology
 from streamproc.core.table import Row, RowKey
 from streamproc.core.topic import Topic
@@ -32,7 +31,7 @@ from streamproc.runtime.clock import Clock
 from streamproc.runtime.embedded.desk import SqliteDesk
 from streamproc.runtime.embedded.journal import SqliteJournal, StorageFailure
 from streamproc.runtime.engine import BATCH, Engine, Part, Sensor
-from streamproc.stages.deliver import Reason as Undeliverable
+from streamproc.runtime.tally import Tally
 from streamproc.state import INTENT, IntentRow
 from streamproc.views import NodeStatus, PipelineStatus
 
@@ -69,30 +68,6 @@ class _Request:
     entries: Sequence[Entry]
     size: int
     done: asyncio.Future[None]
-
-
-class Tally:
-    """A sensor that passes on to another and keeps the counts that `status` shows."""
-
-    def __init__(self, sensor: Sensor | None) -> None:
-        self._sensor = sensor
-        self.decisions: Counter[str] = Counter()
-        self._nowhere: list[Page] = []
-
-    def folded(self, node: str, partition: int, count: int, folded: Folded, seconds: float) -> None:
-        """Note a micro-batch."""
-        for seen, times in folded.observations.items():
-            self.decisions[f"{seen.stage}/{seen.reason}"] += times
-            if seen.reason == Undeliverable.NO_ROUTING_KEY:
-                pages = (Page.decode(emit.value, emit.headers) for emit in folded.emits if emit.topic == "pages")
-                self._nowhere.extend(page for page in pages if not page.routing_key_hint)
-        if self._sensor is not None:
-            self._sensor.folded(node, partition, count, folded, seconds)
-
-    def take_nowhere(self) -> list[Page]:
-        """Return the pages since the last call that have nowhere to go: no routing key is configured for them."""
-        nowhere, self._nowhere = self._nowhere, []
-        return nowhere
 
 
 class LiveDesk(SqliteDesk):
