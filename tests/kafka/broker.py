@@ -97,7 +97,7 @@ class Broker:
             [str(COMMAND), what, *place, *only], capture_output=True, text=True, timeout=300, check=False
         )
         if done.returncode:
-            raise RuntimeError(f"kafka-dev {what} failed: {done.stderr or done.stdout}")
+            raise RuntimeError(f"kafka-dev {what} failed ({done.returncode}):\n{done.stdout}{done.stderr}")
 
 
 def config_for(broker: Broker) -> Config:
