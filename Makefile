@@ -21,8 +21,16 @@ install: .venv/installed ## Make .venv with the command at .venv/bin/streamproc
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/dev.txt
 	@touch $@
 
-demo: install ## Play a bad night through the real pipeline, against an emulated PagerDuty
+# A broker of the demo's own, beside one that may run for development.
+DEMO_BROKER := --port 9392 --data .kafka/demo
+
+demo: install ## Play a bad night through the real pipeline; KAFKA=1: through Kafka, and a worker is killed
+ifdef KAFKA
+	@trap 'trap "" INT TERM HUP; deploy/kafka/kafka-dev clean $(DEMO_BROKER)' EXIT; trap 'exit 130' INT TERM HUP; \
+	deploy/kafka/kafka-dev start $(DEMO_BROKER) && KAFKA_BOOTSTRAP=127.0.0.1:9392 $(BIN)/streamproc demo --kafka $(DEMO)
+else
 	@$(BIN)/streamproc demo $(DEMO)
+endif
 
 kafka: ## Start a Kafka broker for development on 127.0.0.1:9092
 	@deploy/kafka/kafka-dev start
@@ -30,13 +38,19 @@ kafka: ## Start a Kafka broker for development on 127.0.0.1:9092
 
 test: .venv/developer ## Run every test
 	$(BIN)/coverage erase
-	HYPOTHESIS_PROFILE=$(if $(CI),ci,dev) $(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report= --quiet
+	HYPOTHESIS_PROFILE=$(if $(CI),ci,dev) $(BIN)/pytest -n 3 --dist loadgroup --cov --cov-report= --quiet
 	$(BIN)/coverage report --fail-under=95 --format=total > /dev/null || { $(BIN)/coverage report; exit 1; }
 	$(BIN)/coverage report --fail-under=100 --include='streamproc/core/*,streamproc/events/*,streamproc/stages/*,streamproc/sources/*' > .coverage-pure || { cat .coverage-pure; exit 1; }
 	@echo "coverage: $$($(BIN)/coverage report --format=total) % of all, 100 % of the pure core"
 
-chaos: .venv/developer ## Play every fault on a real Kafka broker; SEED=n for another schedule
-	KAFKA_CAMPAIGN=all $(BIN)/pytest tests/kafka/test_kafka_exactness.py --quiet
+chaos: .venv/developer ## Play every fault on real Kafka brokers, about an hour; SEEDS=1,2,3: what these seeds draw
+ifdef SEEDS
+	$(BIN)/python -m tests.kafka.product $(SEEDS) drawn 1
+	$(BIN)/python -m tests.kafka.product $(SEEDS) drawn 3
+else
+	KAFKA_CAMPAIGN=all $(BIN)/pytest tests/kafka/test_kafka_exactness.py tests/kafka/test_kafka_product.py \
+	  tests/kafka/test_kafka_scenarios.py --quiet
+endif
 
 check: lint types imports drift test ## Everything that CI runs
 

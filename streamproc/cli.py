@@ -59,21 +59,46 @@ COMMANDS = (
     Entry("init", "init:init", "Write a commented settings file, and show what to paste into Alertmanager.", START),
     Entry("test-page", "testpage:page_a_test", "Send a test page to PagerDuty, and resolve it again.", START),
     Entry("check", "check:check", "Check settings, files and services, without the network.", START),
-    Entry("run", "run:run", "Run the pipeline on this machine: gateway, decisions, and pages to PagerDuty.", WORK),
+    Entry("run", "run:run", "Run the pipeline: gateway, decisions, and pages to PagerDuty.", WORK),
     Entry("arm", "arming:arm", "Let pages go out; what is open now is adopted with one summary.", WORK),
     Entry("disarm", "arming:disarm", "Back to the dry run: everything is decided, and nothing new is sent.", WORK),
     Entry("silence", "silence:app", "Silences and maintenance windows: add, list, expire.", WORK),
     Entry("services", "services:app", "The service catalogue: apply, check, show.", WORK),
+    Entry(
+        "pagerduty",
+        "pagerduty:app",
+        "PagerDuty's account: services into the catalogue, and the webhook.",
+        WORK,
+    ),
     Entry("topics", "kafka:topics", "Topics at the broker: apply, check, describe.", KAFKA),
     Entry(
         "worker", "kafka:worker", "Run one worker of the pipeline on Kafka: decisions, and pages to PagerDuty.", KAFKA
     ),
-    Entry("status", "status:status", "Show how the pipeline of a data directory stands.", LOOK),
+    Entry(
+        "gateway",
+        "kafka:gateway",
+        "Run one gateway of the pipeline on Kafka: alerts in, incidents to look at.",
+        KAFKA,
+    ),
+    Entry("status", "status:status", "Show how the pipeline stands.", LOOK),
+    Entry(
+        "doctor",
+        "doctor:doctor",
+        "Look at everything that a pipeline stands on, and say for each fault its mend.",
+        LOOK,
+    ),
+    Entry("health", "health:health", "Report how the pipeline stands: for people, programs and a bug report.", LOOK),
     Entry(
         "explain", "explain:explain", "Show why an incident paged, or did not: from the raw alert to the page.", LOOK
     ),
     Entry("dead-letters", "deadletters:app", "Input that could not be used: list, show, retry.", LOOK),
     Entry("graph", "graph:graph", "Draw the pipeline.", LOOK),
+    Entry(
+        "backtest",
+        "backtest:backtest",
+        "Replay recorded traffic in event time, and show what it would have come to.",
+        TRY,
+    ),
     Entry("emulator", "emulator:emulator", "Run a PagerDuty emulator on this machine.", TRY),
     Entry("generate", "generate:generate", "Write schemas and reference docs from the code.", TRY, hidden=True),
 )

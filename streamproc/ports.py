@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 from streamproc.core.errors import Transient
 from streamproc.core.event import DeadLetter, Event
 from streamproc.core.record import EMPTY
+from streamproc.core.trace import Span
 from streamproc.views import IncidentSummary, IncidentView, PipelineStatus
 
 
@@ -24,11 +25,22 @@ class Entry:
     key: bytes
     value: bytes
     headers: Mapping[str, bytes] = field(default_factory=lambda: EMPTY)
+    partition: int | None = None
+    """Where it belongs whatever its key says: a retry goes to the inbox that refused it."""
 
     @classmethod
     def of(cls, topic: str, event: Event, key: str = "") -> Entry:
         """Return the entry of an event."""
         return cls(topic, key.encode(), event.encode(), {"type": event.TYPE.encode(), **event.extra_headers()})
+
+    @classmethod
+    def again(cls, letter: DeadLetter) -> Entry:
+        """Return the record of a dead letter for the inbox that refused it.
+
+        Its stamp is not kept: the retry happens now, and time in the log never goes back.
+        """
+        headers = {name: text.encode() for name, text in letter.headers.items() if name != "now"}
+        return cls(letter.topic, b"", letter.value, headers, letter.partition)
 
 
 class Inlet(Protocol):
@@ -65,3 +77,13 @@ class Desk(Protocol):
 
     def dead_letter(self, letter_id: str) -> DeadLetter | None:
         """Return one dead letter, or None."""
+
+
+class Traces(Protocol):
+    """Where spans go."""
+
+    def samples(self, trace_id: str) -> bool:
+        """Return whether spans of a trace that begins here are wanted."""
+
+    def add(self, span: Span) -> None:
+        """Take a span; never waits, never fails."""

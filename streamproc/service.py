@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import orjson
 import structlog
@@ -24,21 +26,33 @@ from streamproc.gateway.app import build
 from streamproc.gateway.config import check_binding
 from streamproc.gateway.server import serve
 from streamproc.learning.model import Learner, Lesson, learn
-from streamproc.ports import Entry
+from streamproc.ports import Entry, Inlet, Traces
+from streamproc.reconciling import begin_reconciling, standing_of
+from streamproc.runtime import heartbeat
+from streamproc.runtime.allowance import Allowance, OwnAllowance
 from streamproc.runtime.clock import Clock, SystemClock
 from streamproc.runtime.embedded.runtime import Embedded, LiveDesk
-from streamproc.runtime.engine import Engine
+from streamproc.runtime.engine import Engine, Sensor
+from streamproc.runtime.latency import NodeLatency
 from streamproc.runtime.metrics import Metrics
+from streamproc.runtime.process import this_process
 from streamproc.runtime.sender import Config as SenderConfig
 from streamproc.runtime.sender import Sender
+from streamproc.runtime.sensors import Sensors
+from streamproc.runtime.traces.exporting import exporting
+from streamproc.runtime.traces.folding import SpanSensor
 from streamproc.services import CATALOGUE, Catalogue
 from streamproc.settings import Settings
+from streamproc.sinks.heartbeat import Pinger
 from streamproc.sinks.notify.channels import Channels
 from streamproc.sinks.notify.fallback import Fallback
 from streamproc.sinks.pagerduty.client import EventsClient
 from streamproc.state import POLICY, PolicyRow
 from streamproc.topology import TOPICS, TOPOLOGY
 from streamproc.versions import activation
+
+if TYPE_CHECKING:
+    from streamproc.runtime.redis.connection import Connection
 
 log = structlog.get_logger(__name__)
 
@@ -96,13 +110,18 @@ async def running(
     notifier = channels(settings, clock)
     keys = Keys(listening)
     async with AsyncExitStack() as stack:
-        runtime = Embedded(folder, TOPOLOGY, TOPICS, clock, settings.embedded, metrics, stop)
+        traces = await stack.enter_async_context(exporting(settings.traces, registry))
+        sensor = sensors(metrics, traces, registry, clock)
+        runtime = Embedded(folder, TOPOLOGY, TOPICS, clock, settings.embedded, sensor, stop)
         stack.push_async_callback(runtime.stop)
         intents = await runtime.start(
             lambda engine: beginning(settings, catalogue, engine, armed=armed, now=clock.now())
         )
         client = await stack.enter_async_context(EventsClient(settings.pagerduty.api))
-        sender = Sender(sender_config(settings), client, runtime, clock, notifier, registry)
+        redis = await redis_of(settings, registry, stack)
+        account = await account_of(settings, redis, stack)
+        config = sender_config(settings)
+        sender = Sender(config, client, runtime, clock, notifier, registry, account=account, traces=traces)
         sender.offer(intents)
         runtime.offer_to(sender.offer, sender.offer_pages)
         sending = asyncio.create_task(sender.run(), name="streamproc-sender")
@@ -110,18 +129,68 @@ async def running(
         stack.push_async_callback(end_sending, sender, sending)
         desk = LiveDesk(folder, runtime)
         metrics.watch(runtime.nodes, clock.now)
-        app = build(listening, runtime, desk, registry, keys=keys)
+        reconciler = await begin_reconciling(settings, desk, runtime, clock, registry, redis, stack)
+        if reconciler is not None:
+            sender.listen(reconciler.look_soon)
+        compared = partial(standing_of, reconciler)
+        app = build(listening, runtime, desk, registry, keys=keys, traces=traces, reconciliation=compared)
         address = await stack.enter_async_context(
             serve(app, listening.host, listening.port, stop_within=REQUESTS_END_WITHIN)
         )
         if renew is not None:
-            renewing = asyncio.create_task(
-                _renew(keys, renew, listening.host, settings.pagerduty.security.token_rotation), name="streamproc-renew"
-            )
-            stack.callback(renewing.cancel)
+            stack.callback(renew_keys(keys, renew, settings).cancel)
+        await begin_heartbeat(settings, this_process(), runtime, desk, clock, registry, stack)
         threading.Thread(target=warm_up, name="streamproc-warm-up", daemon=True).start()
         log.info("The pipeline runs.", url=address.url, data_dir=str(folder), armed=desk.status().armed)
         yield Running(address.url, runtime, desk, stopped)
+
+
+def sensors(metrics: Metrics, traces: Traces | None, registry: CollectorRegistry, clock: Clock) -> Sensor:
+    """Return what is told of every commit: the metrics, the latency budget, and the spans where some are made."""
+    latency = NodeLatency(TOPOLOGY, registry, clock)
+    return Sensors(metrics, latency) if traces is None else Sensors(metrics, latency, SpanSensor(traces, clock))
+
+
+async def begin_heartbeat(
+    settings: Settings,
+    process: str,
+    inlet: Inlet,
+    desk: heartbeat.Desk,
+    clock: Clock,
+    registry: CollectorRegistry,
+    stack: AsyncExitStack,
+) -> None:
+    """Begin canaries and heartbeats, where they are set; they end with `stack`.
+
+    Args:
+        settings: everything that can be set.
+        process: who sends canaries; no other process may have the name.
+        inlet: the way into the log.
+        desk: what shows the canary at the other end.
+        clock: moments.
+        registry: where metrics are kept.
+        stack: ends what was begun.
+    """
+    url = settings.heartbeat.url
+    if url is None:
+        return
+    watcher = await stack.enter_async_context(Pinger(url.get_secret_value()))
+    patience = timedelta(seconds=settings.pagerduty.notifications.fallback_after)
+    heart = heartbeat.Heart(process, settings.heartbeat, patience, inlet, desk, watcher, clock, registry)
+    beating = asyncio.create_task(heart.run(), name="streamproc-heartbeat")
+    beating.add_done_callback(_heart_ended)
+
+    async def still() -> None:
+        beating.cancel()
+        await asyncio.wait({beating})
+
+    stack.push_async_callback(still)
+
+
+def _heart_ended(task: asyncio.Task[None]) -> None:
+    """Say so where no heart beats any more: the pipeline goes on, and the watcher outside raises the alarm."""
+    if not task.cancelled() and (failure := task.exception()) is not None:
+        log.error("The heartbeat has stopped; start the process again.", error=repr(failure))
 
 
 def sender_ended(sending: asyncio.Task[None], stop: Callable[[StreamprocError], None]) -> None:
@@ -136,13 +205,23 @@ async def end_sending(sender: Sender, sending: asyncio.Task[None]) -> None:
     await asyncio.wait({sending})
 
 
-async def _renew(keys: Keys, read: Callable[[], Settings], host: str, every: int) -> None:
-    """Take over tokens and signing secrets of the settings file, again and again."""
+def renew_keys(keys: Keys, read: Callable[[], Settings], settings: Settings) -> asyncio.Task[None]:
+    """Begin to take over tokens and signing secrets of the settings file, again and again; cancel it to end.
+
+    Args:
+        keys: those of the gateway.
+        read: reads the settings again.
+        settings: those at the start; what else the file says by then waits for the next one.
+    """
+    return asyncio.create_task(_renew(keys, read, settings), name="streamproc-renew")
+
+
+async def _renew(keys: Keys, read: Callable[[], Settings], settings: Settings) -> None:
     while True:
-        await asyncio.sleep(every)
+        await asyncio.sleep(settings.pagerduty.security.token_rotation)
         try:
             newer = (await asyncio.to_thread(read)).listening()
-            check_binding(newer.model_copy(update={"host": host}))
+            check_binding(newer.model_copy(update={"host": settings.gateway.host}))
         except Unusable as error:
             log.warning("Newer tokens and secrets cannot be used; those that stand go on.", error=str(error))
             continue
@@ -238,7 +317,7 @@ def catalogue_of(file: Path) -> str:
     """
     try:
         given = yaml.safe_load(file.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: dates that are none, no UTF-8
         raise Unusable(f"{file} cannot be read: {error}") from error
     try:
         return Catalogue.of(orjson.dumps(given or {}).decode()).model_dump_json()
@@ -264,3 +343,28 @@ def sender_config(settings: Settings) -> SenderConfig:
         rate_limit=settings.pagerduty.requests_per_minute,
         fallback_after=timedelta(seconds=settings.pagerduty.notifications.fallback_after),
     )
+
+
+async def redis_of(settings: Settings, registry: CollectorRegistry, stack: AsyncExitStack) -> Connection | None:
+    """Return the connection to Redis, None where none is set. It need not answer.
+
+    Raises:
+        Unusable: its address cannot be used.
+    """
+    if settings.redis.url is None:
+        return None
+    from streamproc.runtime.redis.connection import Connection  # noqa: PLC0415  redis-py takes most of a second to load
+
+    return await stack.enter_async_context(Connection(settings.redis, registry))
+
+
+async def account_of(settings: Settings, redis: Connection | None, stack: AsyncExitStack) -> Allowance | None:
+    """Return what all routing keys may send together, None where there is no bound of that kind."""
+    limit = settings.pagerduty.account_requests_per_minute
+    if limit is None:
+        return None
+    if redis is None:
+        return OwnAllowance(limit)
+    from streamproc.runtime.redis.budget import AccountBudget  # noqa: PLC0415  as above
+
+    return await stack.enter_async_context(AccountBudget(redis, "events", limit, this_process()))

@@ -18,7 +18,10 @@ from streamproc.core.errors import Unusable
 from streamproc.gateway.config import GatewayConfig, is_loopback
 from streamproc.runtime.embedded.runtime import Config as EmbeddedConfig
 from streamproc.runtime.faust.config import Config as KafkaConfig
-from streamproc.sinks.pagerduty.config import ApiConfig
+from streamproc.runtime.redis.config import Config as RedisConfig
+from streamproc.runtime.traces.config import Config as TracesConfig
+from streamproc.sinks.heartbeat import HeartbeatConfig
+from streamproc.sinks.pagerduty.config import ApiConfig, RestConfig
 from streamproc.stages.classify import Config as ClassifyConfig
 from streamproc.stages.correlate import Config as CorrelateConfig
 from streamproc.stages.deduplicate import Config as DeduplicateConfig
@@ -89,10 +92,18 @@ class PagerDuty(Section):
 
     api: ApiConfig = ApiConfig()
     """The Events API."""
+    rest: RestConfig = RestConfig()
+    """The REST API."""
     destinations: dict[str, Destination] = {}
     """Routing keys by name; `default` is the catch-all for services without a destination of their own."""
     requests_per_minute: int = Field(default=120, ge=1)
     """Events a minute for each routing key: PagerDuty takes about 120."""
+    account_requests_per_minute: int | None = Field(default=None, ge=1)
+    """Events a minute for all routing keys together; no bound of that kind where none is set. Several workers share it
+    through Redis (`redis.url`); without Redis it counts for each process."""
+    reconcile_every: int = Field(default=300, ge=0)
+    """Seconds between looks at what PagerDuty holds of ours, which mend what differs; 0 for none. They need
+    `rest.api_key`."""
     incidents: Incidents = Incidents()
     """What incidents follow."""
     notifications: Notifications = Notifications()
@@ -125,8 +136,14 @@ class Settings(Section):
     """The runtime on one machine."""
     kafka: KafkaConfig = KafkaConfig()
     """Kafka, for `topics` and `worker`: where it is, and who we are there."""
+    redis: RedisConfig = RedisConfig()
+    """Redis, which nothing needs: see redis.md."""
+    heartbeat: HeartbeatConfig = HeartbeatConfig()
+    """Who watches the watcher: a heartbeat to the outside while the pipeline is healthy from end to end."""
     logs: Logs = Logs()
     """Logs."""
+    traces: TracesConfig = TracesConfig()
+    """Traces, for Jaeger and others: see operations.md."""
     normalise: NormaliseConfig = NormaliseConfig()
     """Producers' words."""
     deduplicate: DeduplicateConfig = DeduplicateConfig()
@@ -156,6 +173,11 @@ class Settings(Section):
             raise ValueError(
                 f"pagerduty.api.base_url is {self.pagerduty.api.base_url}, which is not encrypted: use https://, or "
                 "set pagerduty.security.encryption to false"
+            )
+        beats = urlsplit("" if self.heartbeat.url is None else self.heartbeat.url.get_secret_value())
+        if self.pagerduty.security.encryption and beats.scheme == "http" and not is_loopback(beats.hostname or ""):
+            raise ValueError(
+                "heartbeat.url is not encrypted: use https://, or set pagerduty.security.encryption to false"
             )
         return self
 
@@ -221,6 +243,12 @@ class Environment(BaseSettings):
     """PAGERDUTY_ROUTING_KEY: routing key of the destination `default`."""
     pagerduty_events_url: str | None = None
     """PAGERDUTY_EVENTS_URL: address of the Events API."""
+    pagerduty_api_key: SecretStr | None = None
+    """PAGERDUTY_API_KEY: key of the REST API."""
+    pagerduty_api_url: str | None = None
+    """PAGERDUTY_API_URL: address of the REST API."""
+    pagerduty_from_email: str | None = None
+    """PAGERDUTY_FROM_EMAIL: address of the user in whose name incidents are changed."""
     pagerduty_webhook_secret: SecretStr | None = None
     """PAGERDUTY_WEBHOOK_SECRET: signing secret of the webhook subscription; several with commas between."""
     ml_confidence_threshold: str | None = None
@@ -229,8 +257,18 @@ class Environment(BaseSettings):
     """ENVIRONMENT: dev, staging or prod."""
     log_level: str | None = Field(default=None, validation_alias=AliasChoices("LOG_LEVEL"))
     """LOG_LEVEL: debug, info, warning or error."""
+    heartbeat_url: SecretStr | None = None
+    """HEARTBEAT_URL: asked for while the pipeline is healthy from end to end."""
     kafka_bootstrap: str | None = None
     """KAFKA_BOOTSTRAP: brokers to begin with, `host:port`; several with commas between."""
+    kafka_instance: str | None = None
+    """KAFKA_INSTANCE: name of this worker, kept over restarts: its supervisor knows it."""
+    kafka_password: SecretStr | None = None
+    """KAFKA_PASSWORD: for PLAIN and SCRAM."""
+    redis_url: SecretStr | None = None
+    """REDIS_URL: address of Redis."""
+    otel_exporter_otlp_endpoint: str | None = None
+    """OTEL_EXPORTER_OTLP_ENDPOINT: base address of a collector for traces, OTLP over HTTP."""
 
     def over(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings of the file with those of the environment over them."""
@@ -259,11 +297,19 @@ class Environment(BaseSettings):
 PLACES: Mapping[str, Place] = {
     "pagerduty_routing_key": ("pagerduty", "destinations", "default", "routing_key"),
     "pagerduty_events_url": ("pagerduty", "api", "base_url"),
+    "pagerduty_api_key": ("pagerduty", "rest", "api_key"),
+    "pagerduty_api_url": ("pagerduty", "rest", "base_url"),
+    "pagerduty_from_email": ("pagerduty", "rest", "from_email"),
     "pagerduty_webhook_secret": ("gateway", "webhook_secrets"),
     "ml_confidence_threshold": ("classify", "confidence_threshold"),
     "environment": ("environment",),
     "log_level": ("logs", "level"),
+    "heartbeat_url": ("heartbeat", "url"),
     "kafka_bootstrap": ("kafka", "bootstrap"),
+    "kafka_instance": ("kafka", "instance"),
+    "kafka_password": ("kafka", "password"),
+    "redis_url": ("redis", "url"),
+    "otel_exporter_otlp_endpoint": ("traces", "endpoint"),
 }
 """The setting that each variable stands over."""
 LISTS = frozenset({"pagerduty_webhook_secret", "kafka_bootstrap"})
@@ -295,17 +341,19 @@ def load(file: Path | None = None) -> Settings:
 def _read(file: Path) -> dict[str, Any]:
     try:
         given = yaml.safe_load(file.read_text(encoding="utf-8"))
+        filled: dict[str, Any] = _filled(given, Settings) if isinstance(given, dict) else {}
     except OSError as error:
         raise Unusable(f"{file} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise Unusable(f"{file} cannot be read: it is not UTF-8") from None
     except yaml.YAMLError as error:
         raise Unusable(f"{file} cannot be read: {_yaml_fault(error)}") from None
-    if given is None:
-        return {}
-    if not isinstance(given, dict):
+    except ValueError as error:  # PyYAML's own, for dates and numbers that are none
+        raise Unusable(f"{file} cannot be read: {error}") from None
+    except RecursionError:
+        raise Unusable(f"{file} cannot be read: it is nested too deep, or in itself") from None
+    if given is not None and not isinstance(given, dict):
         raise Unusable(f"{file}: settings are sections with keys, for example `gateway:`")
-    filled: dict[str, Any] = _filled(given, Settings)
     return filled
 
 

@@ -1,4 +1,8 @@
-"""Every row of the pipeline and the list of tables. JSON, never pickle; each table says what bounds it."""
+"""Every row of the pipeline and the list of tables. JSON, never pickle; each table says what bounds it.
+
+A model that changes, or whose parts do, says a higher `v`, else an older version would read its rows and lose what it
+does not know. tests/upgrade/shapes.json holds every version that was shipped.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from pydantic import AwareDatetime
 from streamproc.core.step import ACTIVE
 from streamproc.core.table import Row, Table
 from streamproc.events.alert import Severity, Status
+from streamproc.events.canary import is_canary
 from streamproc.events.escalation import Escalation
 from streamproc.events.feedback import Policy
 from streamproc.events.incident import Incident, IncidentChange, Member
@@ -19,6 +24,7 @@ BY_RANK = (Severity.INFO, Severity.WARNING, Severity.ERROR, Severity.CRITICAL)
 class EpisodeRow(Row):
     """deduplicate: what is known of one fingerprint; after a resolve it stands as a tombstone for a while."""
 
+    v: int = 2
     status: Status
     scope: str
     starts_at: AwareDatetime
@@ -34,6 +40,9 @@ class EpisodeRow(Row):
     """When the source was last heard about it (log time)."""
     alert: str = ""
     """The last alert that was passed on, as JSON, for the resolve that an expiry makes up; empty in a tombstone."""
+    watchdog: Literal["", "heard", "late", "silent"] = ""
+    """Of a watchdog, which opens nothing while it is heard. `late`: not heard in time, but neither were we there;
+    `silent`: an episode of its silence is open."""
 
 
 class SourceRow(Row):
@@ -96,6 +105,7 @@ class IncidentRow(Row):
             open_count=self.open_count,
             total_count=self.total_count,
             reopened=self.reopened,
+            canary=is_canary(self.root),
         )
 
 
@@ -131,6 +141,7 @@ class ClassRow(Row):
 class PageRow(Row):
     """escalate: what was said about one incident, to whom, and what waits to be said."""
 
+    v: int = 2
     incident: Incident
     """As it was last decided, with its reason chain, deltas left out."""
     state: Literal["quiet", "held", "ticketed", "paged", "closed"]
@@ -144,10 +155,13 @@ class PageRow(Row):
     second: bool = False
     """True once the second destination was told."""
     said: tuple[tuple[str, str, str], ...] = ()
-    """Destinations told and not resolved: (name, routing key, dedup key), at most the first and the second."""
+    """Alerts at PagerDuty that we have not resolved: (destination, routing key, dedup key). At most the first and the
+    second destination, and one for each severity that it grew to after somebody had acknowledged it."""
     seq: int = 0
     paged_at: AwareDatetime | None = None
     acknowledged_by: str = ""
+    resolved_by: str = ""
+    """Who resolved it at PagerDuty while it fires: held until it clears or gets worse. Empty where nobody did."""
     hold_until: AwareDatetime | None = None
     escalate_at: AwareDatetime | None = None
     update_at: AwareDatetime | None = None
@@ -155,6 +169,8 @@ class PageRow(Row):
     published_at: AwareDatetime
     pending_joined: tuple[Member, ...] = ()
     pending_left: tuple[str, ...] = ()
+    pending_bytes: int = 0
+    """Bytes of `pending_joined` as JSON."""
     count_said: int = 0
     """Members that fired when the page was last said."""
     publish_at: AwareDatetime | None = None
@@ -172,6 +188,7 @@ class HeardRow(Row):
 class IntentRow(Row):
     """deliver: what one alert at PagerDuty shall become, and what was sent so far."""
 
+    v: int = 2
     pending: tuple[Escalation, ...] = ()
     """In order; at most a trigger, an acknowledge and a resolve: newer ones replace older ones of their kind."""
     triggered: bool = False

@@ -166,6 +166,24 @@ class NodeStatus(View):
     now: AwareDatetime | None
 
 
+class WorkerStatus(View):
+    """One worker of the group, on Kafka."""
+
+    name: str
+    host: str
+    partitions: int
+    """Partitions of inboxes that it owns."""
+
+
+class Vitals(View):
+    """What tells whether the pipeline lives: asked for a heartbeat."""
+
+    canary: Literal["open", "resolved"] | None
+    """How the canary that was asked for is shown, None where it is not."""
+    waits_since: AwareDatetime | None
+    """When the oldest of what waits to be sent was decided, None while nothing waits."""
+
+
 class PipelineStatus(View):
     """How the pipeline stands."""
 
@@ -178,4 +196,6 @@ class PipelineStatus(View):
     dead_letters: int
     nodes: tuple[NodeStatus, ...]
     decisions: dict[str, int]
-    """How often each `stage/reason` was decided since the process started."""
+    """How often each `stage/reason` was decided since the process started; empty where several processes share it."""
+    workers: tuple[WorkerStatus, ...] = ()
+    """Those that share the work, on Kafka."""

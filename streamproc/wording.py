@@ -10,8 +10,14 @@ from streamproc.events.incident import Incident
 SHOWN_MEMBERS = 20
 
 
-def page_text(incident: Incident, reason: str) -> PageText:
-    """Return the text of a trigger: what is broken, whose it is, what it touches, and why it pages."""
+def page_text(incident: Incident, reason: str, *, grown: bool = False) -> PageText:
+    """Return the text of a trigger: what is broken, whose it is, what it touches, and why it pages.
+
+    Args:
+        incident: as it stands.
+        reason: why it is said.
+        grown: whether this is said beside an alert that somebody acknowledged before it got worse.
+    """
     root, context, learned = incident.root, incident.context, incident.classification
     where = incident.service or root.resource or incident.cluster or incident.scope
     details: dict[str, Scalar | list[str]] = {
@@ -40,9 +46,12 @@ def page_text(incident: Incident, reason: str) -> PageText:
         if learned.p_page is not None:
             unsure = ", not sure enough: the rules decided" if learned.abstain else ""
             details["learned"] = f"worth a page with probability {learned.p_page:.2f}{unsure}"
+    if grown:
+        details["continues"] = f"{incident.incident_id}, acknowledged before it got worse"
     labels = [f"{name}={value}" for name, value in sorted(root.labels.items())]
+    title = f"{where}: {incident.title}" if where and where not in incident.title else incident.title
     return PageText(
-        summary=f"{where}: {incident.title}" if where and where not in incident.title else incident.title,
+        summary=f"Now {incident.severity}: {title}" if grown else title,
         source=root.resource or where,
         severity=incident.severity,
         component=incident.service,

@@ -1,4 +1,4 @@
-"""Hypothesis profiles: `dev` is quick, `ci` looks further and is the same on every run."""
+"""Hypothesis profiles (`dev` is quick, `ci` looks further and is the same on every run), and a Kafka broker."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
+
+from tests.kafka.broker import Broker, why_not
 
 # Nothing may depend on how fast the machine is, so neither deadlines nor slow generation fail a test.
 settings.register_profile(
@@ -22,3 +24,16 @@ def logs_of_its_own() -> Iterator[None]:
     """Undo what a test, or a command that it ran, said about logs of the process."""
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """One for each process of xdist; where none can be had tests are skipped, but not in CI: there it is a failure."""
+    if reason := why_not():
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    one = Broker(tmp_path_factory.mktemp("kafka"))
+    one.start()
+    yield one
+    one.stop()

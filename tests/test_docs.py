@@ -17,8 +17,15 @@ from streamproc.cli import COMMANDS, load
 from streamproc.core.fold import FOLD, UNINTENDED, FoldReason
 from streamproc.gateway.refusal import ErrorBody
 from streamproc.gateway.telemetry import ENVELOPE_REASONS, REASONS, Telemetry
+from streamproc.runtime.clock import SystemClock
+from streamproc.runtime.heartbeat import HeartMetrics
+from streamproc.runtime.latency import NodeLatency
 from streamproc.runtime.metrics import Metrics
+from streamproc.runtime.reconcile_metrics import ReconcileMetrics
+from streamproc.runtime.redis.metrics import RedisMetrics
 from streamproc.runtime.sender_metrics import SenderMetrics
+from streamproc.runtime.traces.otlp import counter
+from streamproc.runtime.worker_metrics import WorkerMetrics
 from streamproc.service import catalogue_of
 from streamproc.services import Catalogue, problems
 from streamproc.settings import Settings
@@ -87,7 +94,8 @@ def test_the_reasons_are_those_of_the_code() -> None:
 def test_the_alert_rules_ask_for_metrics_that_exist() -> None:
     rules = yaml.safe_load((ROOT / "deploy" / "prometheus-rules.yml").read_text(encoding="utf-8"))
     asked = [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
-    used = {name for expression in asked for name in re.findall(r"streamproc_\w+", expression)}
+    named = (name for expression in asked for name in re.findall(r"streamproc_\w+", expression))
+    used = {name.removesuffix("_bucket") for name in named}
     assert used
     assert used <= {name for name, _, _ in _metrics()}
 
@@ -185,7 +193,13 @@ def _metrics() -> Iterator[tuple[str, str, frozenset[str]]]:
         collector(registry=registry)
     Metrics(TOPOLOGY, registry)
     SenderMetrics(registry)
+    WorkerMetrics(TOPOLOGY, registry)
+    RedisMetrics(registry)
+    HeartMetrics(registry)
+    ReconcileMetrics(registry)
     Telemetry(registry)
+    NodeLatency(TOPOLOGY, registry, SystemClock())
+    counter(registry)
     for family in registry.collect():
         if family.name.endswith("_created"):
             continue

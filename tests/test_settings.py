@@ -77,11 +77,23 @@ def test_a_file_in_the_working_directory_is_read() -> None:
             "https://events.eu.pagerduty.com",
             id="events url",
         ),
+        pytest.param("PAGERDUTY_API_KEY", f" {SECRET}\n", "u+x", SECRET, id="API key"),
+        pytest.param("PAGERDUTY_FROM_EMAIL", "a@example.com", "b@example.com", "a@example.com", id="From"),
+        pytest.param(
+            "PAGERDUTY_API_URL",
+            "http://127.0.0.1:1",
+            "https://api.eu.pagerduty.com",
+            "http://127.0.0.1:1",
+            id="REST API",
+        ),
         pytest.param("PAGERDUTY_WEBHOOK_SECRET", "one, two,", ["three"], ["one", "two"], id="webhook secrets"),
         pytest.param("ML_CONFIDENCE_THRESHOLD", "0.91", 0.7, 0.91, id="confidence"),
         pytest.param("ENVIRONMENT", "staging", "prod", "staging", id="environment"),
         pytest.param("LOG_LEVEL", "WARNING", "debug", "warning", id="log level"),
+        pytest.param("HEARTBEAT_URL", "https://a.test/1", "https://b.test/2", "https://a.test/1", id="heartbeat"),
         pytest.param("KAFKA_BOOTSTRAP", "k1:9092, k2:9092", ["k3:9092"], ["k1:9092", "k2:9092"], id="brokers"),
+        pytest.param("KAFKA_INSTANCE", "worker-0", "worker-1", "worker-0", id="name of the worker"),
+        pytest.param("KAFKA_PASSWORD", "over", "under", "over", id="Kafka's password"),
     ],
 )
 def test_the_environment_stands_over_the_file(
@@ -283,6 +295,25 @@ def test_events_leave_encrypted_or_not_at_all(url: str, *, encryption: bool, fin
     else:
         with pytest.raises(Unusable, match="which is not encrypted"):
             load()
+
+
+@pytest.mark.parametrize(
+    ("url", "encryption", "fine"),
+    [
+        pytest.param("https://watch.test/1", True, True, id="https"),
+        pytest.param("http://watch.test/1", True, False, id="http"),
+        pytest.param("http://watch.test/1", False, True, id="http, and that is wanted"),
+        pytest.param("http://127.0.0.1:8000/1", True, True, id="this machine"),
+    ],
+)
+def test_heartbeats_leave_encrypted_or_not_at_all(url: str, *, encryption: bool, fine: bool) -> None:
+    file({"heartbeat": {"url": url}, "pagerduty": {"security": {"encryption": encryption}}})
+    if fine:
+        assert at(load(), "heartbeat", "url") == url
+    else:
+        with pytest.raises(Unusable, match="is not encrypted: use https") as fault:
+            load()
+        assert "watch.test" not in str(fault.value)
 
 
 # -- secrets ---------------------------------------------------------------------------------------------------------

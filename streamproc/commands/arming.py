@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from streamproc.commands.common import DEFAULT_DATA, Author, DataDir, Yes, confirm, login, spool, when
+from streamproc.commands.common import DEFAULT_DATA, Author, ConfigFile, DataDir, Yes, confirm, login
 from streamproc.commands.console import count_of
+from streamproc.commands.site import STATUS, OnKafka, Site, opened, when
 from streamproc.events.feedback import ARM, Policy
 from streamproc.ports import Entry
 from streamproc.runtime.clock import SystemClock
@@ -23,43 +23,56 @@ Adopt = Annotated[
 ]
 
 
-def arm(data_dir: DataDir = DEFAULT_DATA, author: Author = "", adopt: Adopt = True, yes: Yes = False) -> None:
+def arm(
+    data_dir: DataDir = DEFAULT_DATA,
+    kafka: OnKafka = False,
+    config: ConfigFile = None,
+    author: Author = "",
+    adopt: Adopt = True,
+    yes: Yes = False,
+) -> None:
     """Let pages go out; what is open now is adopted with one summary.
 
     Until then the pipeline is in a dry run: it decides and shows everything and sends nothing.
     """
-    desk = SqliteDesk(data_dir)
-    known = _known(desk)
-    if known is not None and not known.withdrawn:
-        typer.echo(f"Armed already, by {known.author} at {known.starts_at:%Y-%m-%d %H:%M:%S} UTC.")
-        return
-    opened = count_of(desk.status().open_incidents, "incident")
-    fate = "adopted with one summary and no page" if adopt else "paged as if new"
-    confirm(f"Pages will go out from now on. {opened} open now will be {fate}. Arm?", yes=yes)
-    _wish(data_dir, known, author, adopt=adopt, withdrawn=False)
+    with opened(data_dir, config, STATUS, kafka=kafka) as site:
+        known = _known(site.desk)
+        if known is not None and not known.withdrawn:
+            typer.echo(f"Armed already, by {known.author} at {known.starts_at:%Y-%m-%d %H:%M:%S} UTC.")
+            return
+        standing = count_of(site.desk.status().open_incidents, "incident")
+        fate = "adopted with one summary and no page" if adopt else "paged as if new"
+        confirm(f"Pages will go out from now on. {standing} open now will be {fate}. Arm?", yes=yes)
+        _wish(site, known, author, adopt=adopt, withdrawn=False)
 
 
-def disarm(data_dir: DataDir = DEFAULT_DATA, author: Author = "", yes: Yes = False) -> None:
+def disarm(
+    data_dir: DataDir = DEFAULT_DATA,
+    kafka: OnKafka = False,
+    config: ConfigFile = None,
+    author: Author = "",
+    yes: Yes = False,
+) -> None:
     """Back to the dry run: everything is decided, and nothing new is sent.
 
     What was paged before is still acknowledged and resolved at PagerDuty.
     """
-    desk = SqliteDesk(data_dir)
-    known = _known(desk)
-    if known is None or known.withdrawn:
-        typer.echo("Not armed: the pipeline is in a dry run already.")
-        return
-    paged = count_of(desk.status().paged_incidents, "incident")
-    confirm(f"No new page will go out. {paged} paged now will still be resolved at PagerDuty. Disarm?", yes=yes)
-    _wish(data_dir, known, author, adopt=True, withdrawn=True)
+    with opened(data_dir, config, STATUS, kafka=kafka) as site:
+        known = _known(site.desk)
+        if known is None or known.withdrawn:
+            typer.echo("Not armed: the pipeline is in a dry run already.")
+            return
+        paged = count_of(site.desk.status().paged_incidents, "incident")
+        confirm(f"No new page will go out. {paged} paged now will still be resolved at PagerDuty. Disarm?", yes=yes)
+        _wish(site, known, author, adopt=True, withdrawn=True)
 
 
 def _known(desk: SqliteDesk) -> Policy | None:
     return next((policy for policy in desk.policies() if policy.policy_id == ARM), None)
 
 
-def _wish(folder: Path, known: Policy | None, author: str, *, adopt: bool, withdrawn: bool) -> None:
+def _wish(site: Site, known: Policy | None, author: str, *, adopt: bool, withdrawn: bool) -> None:
     version = 1 if known is None else known.version + 1
     policy = arming(version, SystemClock().now(), author=login(author), adopt=adopt, withdrawn=withdrawn)
-    taken = spool(folder, [Entry.of("policies", policy)])
+    taken = site.append([Entry.of("policies", policy)])
     typer.echo(f"{'Disarmed' if withdrawn else 'Armed'} (by {policy.author}). {when(taken=taken)}")

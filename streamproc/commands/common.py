@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import getpass
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from streamproc.core.errors import StreamprocError, Unusable
-from streamproc.ports import Entry
-from streamproc.runtime.embedded.desk import SqliteDesk
-from streamproc.runtime.embedded.spool import submit
+from streamproc.settings import Settings
 
 DataDir = Annotated[
     Path, typer.Option("--data-dir", help="Where the pipeline keeps its log and its rows.", file_okay=False)
@@ -24,6 +21,10 @@ ConfigFile = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON for a program instead of text for a person.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Port = Annotated[
+    int | None, typer.Option(min=0, max=65535, help="Port of the gateway; over `gateway.port`. 0 takes a free one.")
+]
+Host = Annotated[str | None, typer.Option(help="Address of the gateway; over `gateway.host`.")]
 Author = Annotated[str, typer.Option(help="Who wants it; your login name by default.", show_default=False)]
 
 DEFAULT_DATA = Path("streamproc-data")
@@ -50,6 +51,12 @@ def login(author: str) -> str:
         return "command line"
 
 
+def gateway_at(settings: Settings, host: str | None, port: int | None) -> Settings:
+    """Return the settings with the gateway where options say."""
+    changed = {name: value for name, value in (("port", port), ("host", host)) if value is not None}
+    return settings.model_copy(update={"gateway": settings.gateway.model_copy(update=changed)})
+
+
 def confirm(question: str, *, yes: bool) -> None:
     """Ask, unless `yes`.
 
@@ -62,17 +69,3 @@ def confirm(question: str, *, yes: bool) -> None:
     if not interactive():
         raise Unusable(f"{question} Nobody can be asked here: give --yes")
     typer.confirm(question, abort=True)
-
-
-def spool(folder: Path, entries: Sequence[Entry]) -> bool:
-    """Give entries to the pipeline of a data directory; True once its process has taken them.
-
-    Raises:
-        Unusable: the directory holds no data, or cannot be written.
-    """
-    return submit(folder, entries, wait=5.0 if SqliteDesk(folder).attended() else 0.0)
-
-
-def when(*, taken: bool) -> str:
-    """Return from when on something that was given to the pipeline counts."""
-    return "The running pipeline has it." if taken else "No pipeline runs here now: it counts from the next start on."

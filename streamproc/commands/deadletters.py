@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Group
 from rich.text import Text
 
-from streamproc.commands.common import DEFAULT_DATA, AsJson, DataDir, Yes, confirm, spool, when
+from streamproc.commands.common import DEFAULT_DATA, AsJson, ConfigFile, DataDir, Yes, confirm
 from streamproc.commands.console import at, columns, count_of, heading, listing, show
+from streamproc.commands.site import LETTERS, OnKafka, Site, opened, when
 from streamproc.core.errors import Unusable
 from streamproc.core.event import DeadLetter
 from streamproc.ports import Entry
@@ -33,10 +33,13 @@ def list_(
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 50,
     reason: OfReason = "",
     data_dir: DataDir = DEFAULT_DATA,
+    kafka: OnKafka = False,
+    config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
     """List dead letters, the newest first."""
-    found = list(islice(_letters(SqliteDesk(data_dir), reason), limit))
+    with opened(data_dir, config, LETTERS, kafka=kafka) as site:
+        found = list(islice(_letters(site.desk, reason), limit))
     if as_json:
         typer.echo(json.dumps([_dumped(letter) for letter in found]))
         return
@@ -56,9 +59,16 @@ def list_(
 
 
 @app.command("show")
-def show_(letter_id: Id, data_dir: DataDir = DEFAULT_DATA, as_json: AsJson = False) -> None:
+def show_(
+    letter_id: Id,
+    data_dir: DataDir = DEFAULT_DATA,
+    kafka: OnKafka = False,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
     """Show one dead letter with its bytes."""
-    letter = _found(SqliteDesk(data_dir), letter_id)
+    with opened(data_dir, config, LETTERS, kafka=kafka) as site:
+        letter = _found(site.desk, letter_id)
     if as_json:
         typer.echo(json.dumps(_dumped(letter)))
         return
@@ -81,6 +91,8 @@ def retry(
     every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
     reason: OfReason = "",
     data_dir: DataDir = DEFAULT_DATA,
+    kafka: OnKafka = False,
+    config: ConfigFile = None,
     yes: Yes = False,
 ) -> None:
     """Put dead letters into the inbox that refused them once more, after what was wrong has been mended.
@@ -91,29 +103,31 @@ def retry(
         raise Unusable("name one dead letter, or give --all")
     if reason and not every:
         raise Unusable("--reason goes with --all")
-    desk = SqliteDesk(data_dir)
-    letters = list(_letters(desk, reason)) if every else [_found(desk, letter_id)]
-    stuck = [letter.letter_id for letter in letters if not letter.topic]
-    letters = [letter for letter in reversed(letters) if letter.topic]
+    with opened(data_dir, config, LETTERS, kafka=kafka) as site:
+        letters = list(_letters(site.desk, reason)) if every else [_found(site.desk, letter_id)]
+        _retry(site, letters, ask=every and not yes)
+
+
+def _retry(site: Site, letters: list[DeadLetter], *, ask: bool) -> None:
+    stuck = [
+        f"{letter.letter_id} {'was too large to be kept' if letter.topic else 'came out of no inbox'}"
+        for letter in letters
+        if not letter.retryable
+    ]
+    letters = [letter for letter in reversed(letters) if letter.retryable]
     if not letters:
-        said = f"{stuck[0]} came out of no inbox" if stuck else "there are none"
+        said = stuck[0] if stuck else "there are none"
         raise Unusable(f"no dead letter can be retried: {said}")
-    if every:
-        confirm(f"{count_of(len(letters), 'dead letter')} will be processed once more. Retry?", yes=yes)
-    typer.echo(f"{count_of(len(letters), 'dead letter')} put back. {when(taken=_put_back(data_dir, letters))}")
+    if ask:
+        confirm(f"{count_of(len(letters), 'dead letter')} will be processed once more. Retry?", yes=False)
+    typer.echo(f"{count_of(len(letters), 'dead letter')} put back. {when(taken=_put_back(site, letters))}")
 
 
-def _put_back(folder: Path, letters: list[DeadLetter]) -> bool:
+def _put_back(site: Site, letters: list[DeadLetter]) -> bool:
     taken = True
     for first in range(0, len(letters), PAGE):
-        taken = spool(folder, [_entry(letter) for letter in letters[first : first + PAGE]])
+        taken = site.append([Entry.again(letter) for letter in letters[first : first + PAGE]])
     return taken
-
-
-def _entry(letter: DeadLetter) -> Entry:
-    # A new stamp: the retry happens now, and time in the log never goes back.
-    headers = {name: text.encode() for name, text in letter.headers.items() if name != "now"}
-    return Entry(letter.topic, b"", letter.value, headers)
 
 
 def _letters(desk: SqliteDesk, reason: str) -> Iterator[DeadLetter]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import shutil
 import signal
 import sys
@@ -19,16 +20,25 @@ from streamproc.core.errors import Unusable
 from streamproc.demo.screen import fits
 from streamproc.demo.show import Interrupted, Wanted, perform
 from streamproc.runtime.embedded.journal import FILE
+from streamproc.runtime.faust.config import Config as KafkaConfig
 from streamproc.runtime.logs import configure
+from streamproc.settings import Environment
 
 LOG = "demo.log"
 INTERRUPTED = 130
+SETTLES_WITHIN, SETTLES_ON_KAFKA_WITHIN = 30.0, 60.0
+"""Seconds: what several processes share takes longer to end, and to be known to have ended."""
+SESSION = 5.0
+"""Seconds of silence after which the partitions of a killed worker go to the other."""
 
 Keep = Annotated[bool, typer.Option("--keep", help="Leave it running after the scenario, and keep its data.")]
 Port = Annotated[int, typer.Option(help="Port of the gateway; 0 takes a free one.", min=0, max=65535)]
 Speed = Annotated[float, typer.Option(help="How many times faster it is played.", min=0.1, max=20.0)]
 Plain = Annotated[bool, typer.Option("--plain", help="Plain lines instead of the live screen.")]
 Storm = Annotated[int, typer.Option(help="Alerts of the storm.", min=10, max=5000)]
+Kafka = Annotated[
+    bool, typer.Option("--kafka", help="Through Kafka (KAFKA_BOOTSTRAP) with two workers; one is killed in the storm.")
+]
 Folder = Annotated[
     Path | None,
     typer.Option("--data-dir", help="Keep the data here; a folder without data of streamproc.", file_okay=False),
@@ -42,12 +52,14 @@ def demo(
     plain: Plain = False,
     storm: Storm = 2000,
     data_dir: Folder = None,
+    kafka: Kafka = False,
 ) -> None:
     """Watch alerts become pages: the real pipeline, a PagerDuty emulator, and half a minute of trouble.
 
     A bad deploy over four services, a flapping disk, a storm of 2,000 alerts, an Alertmanager pair that sends
     everything twice, Datadog out of order, an alert that cannot be read. It needs nothing but this machine, and leaves
-    nothing on it. Ends with a check that nothing was lost, doubled or left open: exit code 1 if anything was.
+    nothing on it; --kafka needs a broker. Ends with a check that nothing was lost, doubled or left open: exit code 1 if
+    anything was.
     """
     folder = _empty(data_dir)
     console = Console(highlight=False)
@@ -58,10 +70,12 @@ def demo(
         storm=storm,
         live=not plain and fits(console),
         stay=keep,
-        kept=keep or data_dir is not None,
+        kept=keep or (data_dir is not None and not kafka),  # topics are kept only where it goes on running
         command=_called(),
+        kafka=_kafka() if kafka else None,
+        settles_within=SETTLES_ON_KAFKA_WITHIN if kafka else SETTLES_WITHIN,
     )
-    removed = not wanted.kept
+    removed = data_dir is None and not keep
     try:
         if not asyncio.run(_perform(wanted, console)):
             removed = False
@@ -84,6 +98,17 @@ async def _perform(wanted: Wanted, console: Console) -> bool:
     with (wanted.folder / LOG).open("w", encoding="utf-8") as log:
         configure("info", "json", log)
         return await perform(wanted, console, show, asked)
+
+
+def _kafka() -> KafkaConfig:
+    """Return where Kafka is, by the environment, with topics that nobody else has."""
+    return KafkaConfig(
+        **Environment().over({}).get("kafka", {}),
+        prefix=f"demo-{secrets.token_hex(4)}.",
+        replication=1,
+        production=False,
+        session_timeout=SESSION,
+    )
 
 
 def _empty(data_dir: Path | None) -> Path:

@@ -27,7 +27,8 @@ def emulator(
 ) -> None:
     """Run a PagerDuty emulator on this machine.
 
-    Strict about the Events API v2; signed webhooks tell what responders do on its page; faults on demand.
+    Strict about the Events API v2, with the REST API v2; signed webhooks tell what responders do on its page; faults on
+    demand.
     """
     config = EmulatorConfig(
         webhook_url=webhook_url, webhook_secret=webhook_secret, rate_limit=rate_limit, record=record
@@ -42,6 +43,6 @@ async def _serve(config: EmulatorConfig, host: str, port: int) -> None:
         loop.add_signal_handler(number, stop.set)
     served = await serve(config, host, port)
     typer.echo(f"PagerDuty emulator: {served.url}  (incidents and buttons; Ctrl-C stops it)")
-    typer.echo(f"Use it with: PAGERDUTY_EVENTS_URL={served.url} streamproc run")
+    typer.echo(f"Use it with: PAGERDUTY_EVENTS_URL={served.url} PAGERDUTY_API_URL={served.url} streamproc run")
     await stop.wait()
     await served.stop()

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from streamproc.commands.common import DEFAULT_DATA, AsJson, DataDir
+from streamproc.commands.common import DEFAULT_DATA, AsJson, ConfigFile, DataDir
 from streamproc.commands.console import show
+from streamproc.commands.site import INCIDENTS, OnKafka, opened
 from streamproc.commands.story import tell
 from streamproc.core.errors import Unusable
 from streamproc.runtime.clock import SystemClock
@@ -20,15 +21,17 @@ MOST = 5
 def explain(
     incident: Annotated[str, typer.Argument(help="Its id, how that begins, or the hash at its end.")],
     data_dir: DataDir = DEFAULT_DATA,
+    kafka: OnKafka = False,
+    config: ConfigFile = None,
     as_json: AsJson = False,
     every: Annotated[bool, typer.Option("--all", help="All alerts and all of the timeline, however long.")] = False,
 ) -> None:
     """Show why an incident paged, or did not: from the raw alert to the page.
 
-    Reads the data directory itself, so it works whether or not the pipeline runs.
+    Reads the data directory or the topics themselves, so it works whether or not the pipeline runs.
     """
-    desk = SqliteDesk(data_dir)
-    view = desk.incident(incident) or _found(desk, incident)
+    with opened(data_dir, config, INCIDENTS, kafka=kafka) as site:
+        view = site.desk.incident(incident) or _found(site.desk, incident)
     if as_json:
         typer.echo(view.model_dump_json())
         return

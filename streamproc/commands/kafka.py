@@ -1,4 +1,4 @@
-"""`streamproc topics` and `streamproc worker`: the pipeline on Apache Kafka.
+"""`streamproc topics`, `worker` and `gateway`: the pipeline on Apache Kafka.
 
 What knows Kafka is imported inside the functions: Faust and aiokafka take a second to load.
 """
@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import orjson
 import typer
 
 from streamproc import settings as configuration
-from streamproc.commands.common import PROBLEMS, AsJson, ConfigFile
+from streamproc.commands.common import PROBLEMS, AsJson, ConfigFile, Host, Port, gateway_at
 from streamproc.commands.console import count_of, listing, show
 
 topics = typer.Typer(no_args_is_help=True, help="Topics at the broker: apply, check, describe.")
@@ -84,7 +85,7 @@ def worker(
     """Run one worker of the pipeline on Kafka: decisions, and pages to PagerDuty.
 
     Any number share the work, up to one for each partition. Kill one at any moment: the others go on where it was. It
-    ends itself with a code from 70 to 75 where it cannot keep a promise; let a supervisor start it again.
+    ends itself with a code from 70 to 76 where it cannot keep a promise; let a supervisor start it again.
     """
     from streamproc.commands.run import bound_the_stop, serve_until_stopped  # noqa: PLC0415  loads the embedded runtime
     from streamproc.distributed import working  # noqa: PLC0415  loads Faust
@@ -94,5 +95,33 @@ def worker(
     settings = configuration.load(config)
     configure(settings.logs.level, settings.logs.form)
     pipeline = partial(working, settings, armed=armed, host=host, port=port)
+    tune()
+    asyncio.run(serve_until_stopped(settings, pipeline, bound_the_stop))
+
+
+def gateway(
+    config: ConfigFile = None,
+    port: Port = None,
+    host: Host = None,
+    mirror: Annotated[
+        Path | None,
+        typer.Option(
+            file_okay=False,
+            help="Folder for a copy of what is shown: a restart then has it at once. Made anew without it.",
+        ),
+    ] = None,
+) -> None:
+    """Run one gateway of the pipeline on Kafka: alerts in, incidents to look at.
+
+    Any number may run behind a load balancer. An alert is acknowledged once it is on every replica in sync.
+    """
+    from streamproc.commands.run import bound_the_stop, serve_until_stopped  # noqa: PLC0415  loads the embedded runtime
+    from streamproc.distributed import taking_in  # noqa: PLC0415  loads Faust
+    from streamproc.runtime.collector import tune  # noqa: PLC0415  with the others
+    from streamproc.runtime.logs import configure  # noqa: PLC0415  with the others
+
+    settings = gateway_at(configuration.load(config), host, port)
+    configure(settings.logs.level, settings.logs.form)
+    pipeline = partial(taking_in, settings, mirror, renew=partial(configuration.load, config))
     tune()
     asyncio.run(serve_until_stopped(settings, pipeline, bound_the_stop))

@@ -5,6 +5,7 @@ from __future__ import annotations
 SENTENCES: dict[str, dict[str, str]] = {
     "normalise": {
         "normalised": "The payload was read, in our own words from here on.",
+        "cut": "The payload was read; labels, texts or links beyond the limits were cut off.",
         "empty": "The payload held no alert.",
         "partly_refused": "Some alerts of the payload could not be used; they are dead letters.",
         "all_refused": "No alert of the payload could be used; they are dead letters.",
@@ -19,6 +20,10 @@ SENTENCES: dict[str, dict[str, str]] = {
         "resolved_again": "It had resolved already.",
         "late": "It is older than what is known, and changes nothing.",
         "put_off": "It was not repeated, but its source was not heard at all, so it stays open.",
+        "heartbeat": "A watchdog fires, as it must: nothing is said.",
+        "heartbeat_back": "A watchdog that was silent is heard again.",
+        "heartbeat_awaited": "A watchdog was not heard while the pipeline itself was away: it has as much time again.",
+        "silent": "A watchdog that must always fire is not heard any more.",
         "expired": "Its source has not repeated it for too long: taken as resolved.",
         "forgotten": "It resolved long ago, and is forgotten.",
     },
@@ -47,6 +52,7 @@ SENTENCES: dict[str, dict[str, str]] = {
         "policy_old": "A newer version of the same policy is known.",
         "policy_started": "A silence or maintenance window begins.",
         "policy_ended": "A silence or maintenance window is over.",
+        "policy_unusable": "A silence or maintenance window mutes nothing: its regular expression cannot be used.",
     },
     "enrich": {
         "known": "The service catalogue knows the service.",
@@ -68,6 +74,7 @@ SENTENCES: dict[str, dict[str, str]] = {
         "learned_page": "Its severity would make a ticket, but the model is sure that it is worth a page.",
         "learned_quiet": "Its severity would page, but the model is sure that a ticket will do.",
         "below": "Its severity asks for nothing.",
+        "canary": "It is no trouble: a process looks whether the way of all alerts is open.",
         "muted": "All that fires is muted.",
         "reopened": "It came back soon after it resolved: paged again only if it stays.",
         "hold_over": "It came back, and it stayed.",
@@ -79,6 +86,8 @@ SENTENCES: dict[str, dict[str, str]] = {
         "resolved": "It is over, wherever it was said.",
         "unacknowledged": "Nobody acknowledged: the second destination is told.",
         "acknowledged": "Somebody has taken it.",
+        "handled": "Somebody resolved it in PagerDuty while it fires: nothing is said unless it gets worse.",
+        "restored": "PagerDuty had lost it: it is said again.",
         "feedback": "Somebody said something about it.",
         "heard_before": "This feedback was heard before.",
         "unknown_incident": "Feedback about an incident that is not known.",

@@ -15,7 +15,8 @@ import structlog
 import typer
 
 from streamproc import settings as configuration
-from streamproc.commands.common import DEFAULT_DATA, ConfigFile, DataDir
+from streamproc.commands.common import DEFAULT_DATA, ConfigFile, DataDir, Host, Port, gateway_at
+from streamproc.commands.site import OnKafka
 from streamproc.core.errors import StreamprocError
 from streamproc.runtime.clock import SystemClock
 from streamproc.runtime.collector import tune
@@ -27,10 +28,6 @@ log = structlog.get_logger(__name__)
 
 STOP_WITHIN = 9.5
 """Seconds after which a stop is broken off: a message to people on its way may take longer. The log stays whole."""
-Port = Annotated[
-    int | None, typer.Option(min=0, max=65535, help="Port of the gateway; over `gateway.port`. 0 takes a free one.")
-]
-Host = Annotated[str | None, typer.Option(help="Address of the gateway; over `gateway.host`.")]
 Armed = Annotated[bool, typer.Option("--armed", help="Page from the first moment: no dry run, nothing is adopted.")]
 
 
@@ -44,21 +41,28 @@ class Working(Protocol):
 
 def run(
     data_dir: DataDir = DEFAULT_DATA,
+    kafka: OnKafka = False,
     config: ConfigFile = None,
     port: Port = None,
     host: Host = None,
     armed: Armed = False,
 ) -> None:
-    """Run the pipeline on this machine: gateway, decisions, and pages to PagerDuty.
+    """Run the pipeline: gateway, decisions, and pages to PagerDuty.
 
     Durable: kill it at any moment and start it again, it goes on where it was. Until `streamproc arm` (or --armed)
-    nothing pages: everything is decided and shown, and nothing is sent.
+    nothing pages: everything is decided and shown, and nothing is sent. With --kafka the log and the rows are
+    topics, and this is one gateway and one worker in one process.
     """
-    settings = configuration.load(config)
-    changed = {name: value for name, value in (("port", port), ("host", host)) if value is not None}
-    settings = settings.model_copy(update={"gateway": settings.gateway.model_copy(update=changed)})
+    settings = gateway_at(configuration.load(config), host, port)
     configure(settings.logs.level, settings.logs.form)
-    pipeline = partial(running, settings, data_dir, armed=armed, renew=partial(configuration.load, config))
+    renew = partial(configuration.load, config)
+    pipeline: Callable[[], AbstractAsyncContextManager[Working]]
+    if kafka:
+        from streamproc.distributed import both  # noqa: PLC0415  loads Faust
+
+        pipeline = partial(both, settings, armed=armed, renew=renew)
+    else:
+        pipeline = partial(running, settings, data_dir, armed=armed, renew=renew)
     tune()
     asyncio.run(serve_until_stopped(settings, pipeline, bound_the_stop))
 

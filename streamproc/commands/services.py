@@ -10,10 +10,11 @@ import typer
 from rich.text import Text
 
 from streamproc import settings as configuration
-from streamproc.commands.common import DEFAULT_DATA, PROBLEMS, Author, ConfigFile, DataDir, login, spool, when
+from streamproc.commands.common import DEFAULT_DATA, PROBLEMS, Author, ConfigFile, DataDir, login
 from streamproc.commands.console import columns, count_of, show
+from streamproc.commands.site import POLICIES, OnKafka, Site, opened, when
 from streamproc.core.errors import Unusable
-from streamproc.runtime.embedded.desk import SqliteDesk
+from streamproc.core.step import ActiveRow
 from streamproc.service import catalogue_of
 from streamproc.services import CATALOGUE, Catalogue, Service, problems
 from streamproc.settings import Settings
@@ -30,6 +31,7 @@ STYLES = {"added": "green", "removed": "red", "changed": "yellow"}
 def apply(
     file: CatalogueFile,
     data_dir: DataDir = DEFAULT_DATA,
+    kafka: OnKafka = False,
     config: ConfigFile = None,
     author: Author = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
@@ -37,9 +39,13 @@ def apply(
     """Make a catalogue the one that decisions are made with, from the next alert on."""
     settings = configuration.load(config)
     body = catalogue_of(file)
-    desk = SqliteDesk(data_dir)
-    active = desk.active(CATALOGUE.name)
-    held = desk.body(active) if active is not None else None
+    with opened(data_dir, config, POLICIES, kafka=kafka) as site:
+        if _applied(site, settings, file, body, author, dry_run=dry_run):
+            _warn_of_settings(settings, file)
+
+
+def _applied(site: Site, settings: Settings, file: Path, body: str, author: str, *, dry_run: bool) -> bool:
+    active, held = _active(site)
     before, after = Catalogue() if held is None else Catalogue.of(held), Catalogue.of(body)
     table = columns(None, None, None)
     for what, name, detail in differences(before, after):
@@ -50,14 +56,19 @@ def apply(
     entries = activation(CATALOGUE.name, body, active, login(author), str(file))
     if not entries:
         typer.echo(f"Nothing changed: this catalogue is active already (version {active.version if active else 0}).")
-        return
+        return False
     version = 1 if active is None else active.version + 1
     if dry_run:
         typer.echo(f"It would become version {version}.")
-        return
-    taken = spool(data_dir, entries)
+        return False
+    taken = site.append(entries)
     typer.echo(f"{count_of(len(after.services), 'service')}, version {version}. {when(taken=taken)}")
-    _warn_of_settings(settings, file)
+    return True
+
+
+def _active(site: Site) -> tuple[ActiveRow | None, str | None]:
+    active = site.desk.active(CATALOGUE.name)
+    return active, site.desk.body(active) if active is not None else None
 
 
 @app.command()
@@ -74,12 +85,14 @@ def check(file: CatalogueFile, config: ConfigFile = None) -> None:
 
 @app.command("show")
 def show_(
-    name: Annotated[str, typer.Argument(help="A service, or another name of it.")], data_dir: DataDir = DEFAULT_DATA
+    name: Annotated[str, typer.Argument(help="A service, or another name of it.")],
+    data_dir: DataDir = DEFAULT_DATA,
+    kafka: OnKafka = False,
+    config: ConfigFile = None,
 ) -> None:
     """Show what the active catalogue knows of a service, and its neighbours."""
-    desk = SqliteDesk(data_dir)
-    active = desk.active(CATALOGUE.name)
-    body = desk.body(active) if active is not None else None
+    with opened(data_dir, config, POLICIES, kafka=kafka) as site:
+        active, body = _active(site)
     if active is None or body is None:
         raise Unusable("no catalogue is active; `streamproc services apply services.yaml` makes one so")
     catalogue = Catalogue.of(body)

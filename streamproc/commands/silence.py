@@ -9,16 +9,16 @@ from typing import Annotated, Literal
 import typer
 from rich.text import Text
 
-from streamproc.commands.common import DEFAULT_DATA, AsJson, Author, DataDir, login, spool, when
+from streamproc.commands.common import DEFAULT_DATA, AsJson, Author, ConfigFile, DataDir, login
 from streamproc.commands.console import at, lasting, listing, show
-from streamproc.commands.matchers import parse, written
+from streamproc.commands.site import POLICIES, OnKafka, Site, opened, when
 from streamproc.commands.spans import moment, span
 from streamproc.core.errors import Unusable
 from streamproc.core.identity import digest
 from streamproc.events.feedback import Policy, PolicyKind
+from streamproc.matching import parse, written
 from streamproc.ports import Entry
 from streamproc.runtime.clock import SystemClock
-from streamproc.runtime.embedded.desk import SqliteDesk
 from streamproc.stages.relay import refuse_unsafe
 
 app = typer.Typer(no_args_is_help=True, help="Silences and maintenance windows: add, list, expire.")
@@ -41,6 +41,8 @@ def add(
     author: Author = "",
     maintenance: Annotated[bool, typer.Option("--maintenance", help="A planned maintenance window.")] = False,
     data_dir: DataDir = DEFAULT_DATA,
+    kafka: OnKafka = False,
+    config: ConfigFile = None,
 ) -> None:
     """Add a silence, or a maintenance window.
 
@@ -64,7 +66,8 @@ def add(
     refuse_unsafe(policy)
     if until <= SystemClock().now():
         raise Unusable(f"it would have ended at {at(until)} UTC already")
-    taken = spool(data_dir, [Entry.of("policies", policy)])
+    with opened(data_dir, config, (), kafka=kafka) as site:
+        taken = site.append([Entry.of("policies", policy)])
     typer.echo(f"{policy.policy_id}  until {at(until)} UTC. {when(taken=taken)}")
 
 
@@ -72,11 +75,14 @@ def add(
 def list_(
     every: Annotated[bool, typer.Option("--all", help="Ended and expired ones too, while they are known.")] = False,
     data_dir: DataDir = DEFAULT_DATA,
+    kafka: OnKafka = False,
+    config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
     """List silences and maintenance windows."""
     now = SystemClock().now()
-    found = [policy for policy in SqliteDesk(data_dir).policies() if policy.kind in MUTING]
+    with opened(data_dir, config, POLICIES, kafka=kafka) as site:
+        found = _muting(site)
     found = [policy for policy in found if every or _state(policy, now) in ("active", "pending")]
     if as_json:
         typer.echo(json.dumps([{**policy.model_dump(mode="json"), "state": _state(policy, now)} for policy in found]))
@@ -106,21 +112,31 @@ def expire(
     policy_id: Annotated[str, typer.Argument(metavar="ID", help="Its id, or how that begins.")],
     author: Author = "",
     data_dir: DataDir = DEFAULT_DATA,
+    kafka: OnKafka = False,
+    config: ConfigFile = None,
 ) -> None:
     """End a silence or a maintenance window now."""
-    found = [policy for policy in SqliteDesk(data_dir).policies() if policy.kind in MUTING]
+    with opened(data_dir, config, POLICIES, kafka=kafka) as site:
+        policy = _named(_muting(site), policy_id)
+        if policy.withdrawn:
+            typer.echo(f"{policy.policy_id} is expired already.")
+            return
+        gone = policy.model_copy(update={"version": policy.version + 1, "withdrawn": True, "author": login(author)})
+        taken = site.append([Entry.of("policies", gone)])
+    typer.echo(f"{policy.policy_id} is expired. {when(taken=taken)}")
+
+
+def _muting(site: Site) -> list[Policy]:
+    return [policy for policy in site.desk.policies() if policy.kind in MUTING]
+
+
+def _named(found: list[Policy], policy_id: str) -> Policy:
     named = [policy for policy in found if policy.policy_id == policy_id]
     named = named or [policy for policy in found if _begins(policy, policy_id)]
     if len(named) != 1:
         what = f"{len(named)} begin with {policy_id!r}; give more of it" if named else f"none is called {policy_id!r}"
         raise Unusable(f"{what}: `streamproc silence list --all` shows them")
-    policy = named[0]
-    if policy.withdrawn:
-        typer.echo(f"{policy.policy_id} is expired already.")
-        return
-    gone = policy.model_copy(update={"version": policy.version + 1, "withdrawn": True, "author": login(author)})
-    taken = spool(data_dir, [Entry.of("policies", gone)])
-    typer.echo(f"{policy.policy_id} is expired. {when(taken=taken)}")
+    return named[0]
 
 
 def _begins(policy: Policy, prefix: str) -> bool:

@@ -1,48 +1,75 @@
-"""`streamproc status`: how the pipeline of a data directory stands."""
+"""`streamproc status`: how the pipeline stands."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Annotated
 
 import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from streamproc.commands.common import DEFAULT_DATA, AsJson, DataDir
+from streamproc import settings as configuration
+from streamproc.commands.common import DEFAULT_DATA, AsJson, ConfigFile, DataDir
 from streamproc.commands.console import at, columns, count_of, heading, lasting, listing, severity, show
+from streamproc.commands.live import FromDesk, FromGateway, watch
+from streamproc.commands.scrape import Process, Token, Url
+from streamproc.commands.site import STATUS, OnKafka, opened
+from streamproc.doctor.outside import address_of
 from streamproc.events.feedback import ARM
 from streamproc.runtime.clock import SystemClock
-from streamproc.runtime.embedded.desk import SqliteDesk
-from streamproc.views import IncidentSummary, PipelineStatus
+from streamproc.views import IncidentSummary, NodeStatus, PipelineStatus
 
 SHOWN = 10
 
 
-def status(data_dir: DataDir = DEFAULT_DATA, as_json: AsJson = False) -> None:
-    """Show how the pipeline of a data directory stands.
+def status(
+    data_dir: DataDir = DEFAULT_DATA,
+    kafka: OnKafka = False,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+    live: Annotated[bool, typer.Option("--live", help="Draw it anew each second, with rates; q ends it.")] = False,
+    url: Url = "",
+    token: Token = "",
+) -> None:
+    """Show how the pipeline stands.
 
-    Reads the directory itself, so it works whether or not the pipeline runs; a program asks GET /v1/status.
+    Reads the data directory or the topics themselves, so it works whether or not the pipeline runs; a program asks GET
+    /v1/status. --live takes rates from the metrics of a running process, and on Kafka all from a gateway.
     """
-    desk = SqliteDesk(data_dir)
-    stands, runs = desk.status(), desk.attended()
-    if as_json:
-        told = stands.model_copy(update={"why_not": "" if runs else stands.why_not})
-        typer.echo(json.dumps({"running": runs, **told.model_dump(mode="json", exclude={"ready", "decisions"})}))
+    if live:
+        process = Process(url or address_of(configuration.load(config).gateway), token)
+        if kafka:
+            watch(FromGateway(process))
+            return
+        with opened(data_dir, config, STATUS, kafka=False) as site:
+            watch(FromDesk(site, process))
         return
-    arm = next((policy for policy in desk.policies() if policy.policy_id == ARM and not policy.withdrawn), None)
-    armed = f"since {at(arm.starts_at)} UTC, by {arm.author}" if arm is not None else ""
-    show(render(data_dir, stands, desk.incidents("open", SHOWN), runs=runs, armed=armed))
+    with opened(data_dir, config, STATUS, kafka=kafka) as site:
+        stands, runs, desk = site.desk.status(), site.attended(), site.desk
+        if as_json:
+            quiet = runs and not kafka  # on Kafka the group itself tells whether it is ready
+            told = stands.model_copy(update={"why_not": ""} if quiet else {})
+            typer.echo(json.dumps({"running": runs, **told.model_dump(mode="json", exclude={"ready", "decisions"})}))
+            return
+        arm = next((policy for policy in desk.policies() if policy.policy_id == ARM and not policy.withdrawn), None)
+        armed = f"since {at(arm.starts_at)} UTC, by {arm.author}" if arm is not None else ""
+        show(render(site.name, stands, desk.incidents("open", SHOWN), runs=runs, armed=armed))
 
 
 def render(
-    folder: Path, stands: PipelineStatus, incidents: list[IncidentSummary], *, runs: bool, armed: str
+    name: str, stands: PipelineStatus, incidents: list[IncidentSummary], *, runs: bool, armed: str
 ) -> RenderableType:
     """Return the status as people read it."""
     facts = columns(None, None, None)
     facts.add_row(
-        "pipeline", Text("running", "bold green") if runs else Text("not running", "bold red"), Text(str(folder), "dim")
+        "pipeline", Text("running", "bold green") if runs else Text("not running", "bold red"), Text(name, "dim")
     )
+    if stands.workers:
+        said = "ready" if stands.ready else stands.why_not
+        facts.add_row("workers", f"{len(stands.workers):,}", Text(said, "dim" if stands.ready else "bold yellow"))
     dry = Text("no: dry run, nothing pages", "bold yellow")
     facts.add_row("armed", Text("yes", "bold green") if stands.armed else dry, Text(armed or _arm_hint(stands), "dim"))
     paged = f"{stands.paged_incidents:,} of them paged" if stands.armed else f"{stands.paged_incidents:,} would page"
@@ -52,6 +79,8 @@ def render(
     style = "bold yellow" if stands.dead_letters else ""
     facts.add_row("dead letters", Text(f"{stands.dead_letters:,}", style), letters)
     shown: list[RenderableType] = [facts, heading("NODES"), _nodes(stands)]
+    if stands.workers:
+        shown += [heading("WORKERS"), _workers(stands)]
     if incidents:
         more = stands.open_incidents - len(incidents)
         shown += [heading("OPEN INCIDENTS", "latest change first"), _incidents(incidents)]
@@ -65,9 +94,31 @@ def _arm_hint(stands: PipelineStatus) -> str:
 
 def _nodes(stands: PipelineStatus) -> RenderableType:
     table = listing("NODE", "WAITING", "ROWS", "HAS FOLDED UP TO (UTC)")
-    for node in stands.nodes:
+    for node in _summed(stands.nodes):
         waiting = Text(f"{node.lag:,}", "bold yellow" if node.lag else "")
         table.add_row(node.node, waiting, f"{node.rows:,}", at(node.now) if node.now is not None else "")
+    return table
+
+
+def _summed(nodes: tuple[NodeStatus, ...]) -> Iterator[NodeStatus]:
+    """Yield each node with all its partitions; it has folded up to where the last of those that hold anything has."""
+    for _, group in groupby(nodes, key=lambda node: node.node):
+        parts = list(group)
+        behind = [part.now for part in parts if part.now is not None and (part.lag or len(parts) == 1)]
+        done = max((part.now for part in parts if part.now is not None), default=None)
+        yield parts[0].model_copy(
+            update={
+                "lag": sum(part.lag for part in parts),
+                "rows": sum(part.rows for part in parts),
+                "now": min(behind, default=done),
+            }
+        )
+
+
+def _workers(stands: PipelineStatus) -> RenderableType:
+    table = listing("WORKER", "HOST", "PARTITIONS")
+    for worker in stands.workers:
+        table.add_row(worker.name, worker.host, f"{worker.partitions:,}")
     return table
 
 

@@ -90,6 +90,8 @@ class Wake(Event):
     due: AwareDatetime
     forced: bool = False
     """True where the runtime no longer waited for upstream nodes that lag behind `due`."""
+    fired: AwareDatetime | None = None
+    """When it was produced: long after `due` where nothing ran in between. Decisions are dated by `due` still."""
 
 
 class Activated(Event):
@@ -137,6 +139,13 @@ class DeadLetter(Event):
     now: AwareDatetime | None = None
     value: bytes = b""
     headers: dict[str, str] = {}
+    left_out: int | None = Field(default=None, exclude_if=lambda told: told is None)
+    """Bytes of a value that was too large for a dead letter: it stands in its inbox alone, and cannot be retried."""
+
+    @property
+    def retryable(self) -> bool:
+        """True where it came out of an inbox, and is whole."""
+        return self.topic != "" and self.left_out is None
 
     @property
     def letter_id(self) -> str:

@@ -18,11 +18,12 @@ from typing import Any, cast
 from pydantic import TypeAdapter
 
 from streamproc.core.errors import Defect, Rejected
-from streamproc.core.event import Activated, DeadLetter, Event, Explained, Wake, Why, iso
+from streamproc.core.event import Activated, DeadLetter, Event, Explained, Scalar, Wake, Why, iso
 from streamproc.core.record import Outgoing, Position, Record
-from streamproc.core.step import ACTIVE, ActiveRow, Node, Stage, StageConfig, Step
-from streamproc.core.table import ArtifactKind, R, Row, RowKey, RowStore, T, Table
+from streamproc.core.step import ACTIVE, NOTHING, ActiveRow, Node, Stage, StageConfig, Step
+from streamproc.core.table import ArtifactKind, R, Row, RowKey, RowStore, T, Table, encode_rows
 from streamproc.core.topic import Topic
+from streamproc.core.trace import TRACEPARENT, Decision, Followed, follow
 
 CONFIG = "config"
 """Kind of the artifact that holds the settings of every stage, as one JSON object by stage name."""
@@ -40,6 +41,14 @@ class FoldReason(StrEnum):
     FAILED = "failed"
 
 
+LARGEST = 4_000_000
+"""Bytes of the largest event or row that a fold may come to; every topic takes 4 MiB and its framing. A record that
+would come to more is a dead letter: if it were left to the log to refuse it, its partition would stand still for ever.
+"""
+LARGEST_LETTER = 8_000_000
+"""Bytes of the largest dead letter, which holds a whole record in base64; the topic takes 8 MiB."""
+MOST_DETAIL = 4_000
+TOO_LARGE = "too_large"
 NO_KEYS: set[str] = set()
 FOLD = "fold"
 """Name under which the fold's own reasons are counted."""
@@ -62,9 +71,15 @@ class Folded:
     position: Position
     emits: list[Outgoing] = field(default_factory=list)
     changes: dict[RowKey, Row | None] = field(default_factory=dict)
+    written: dict[RowKey, bytes | None] = field(default_factory=dict)
+    """The changes as durable storage keeps them."""
     wakes: list[Wake] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     observations: Counter[Observation] = field(default_factory=Counter)
+    oldest: dict[str, Record] = field(default_factory=dict)
+    """The first record of each event type, which has waited the longest; wakes and switches of versions left out."""
+    followed: list[Followed] = field(default_factory=list)
+    """Records of traces of which spans are wanted."""
 
 
 class Lookups:
@@ -227,10 +242,11 @@ def fold(
     Raises:
         Defect: the runtime broke the contract, or a stage broke its own (an undeclared type, a foreign table).
     """
-    run = _Run(node, rows, position, lookups, letters)
-    for record in records:
-        run.take(record)
-    return run.done()
+    folded = _Run(node, rows, position, lookups, letters).all(records)
+    if any(raw is not None and len(raw) > LARGEST for raw in folded.written.values()):
+        # Which record made it grow is not known from here. Weighing the rows after each of them costs too much always.
+        return _Run(node, rows, position, lookups, letters, weighed=True).all(records)
+    return folded
 
 
 def _where(error: Exception) -> str:
@@ -240,10 +256,30 @@ def _where(error: Exception) -> str:
     return f"{type(error).__name__}: {error} ({through})"
 
 
+def _fitting(letter: DeadLetter) -> DeadLetter:
+    """Return a dead letter that its topic takes: where it is too large, what was refused stands in its inbox only."""
+    letter = letter.model_copy(update={"detail": letter.detail[:MOST_DETAIL]})
+    # No character takes more than six bytes of JSON, nor a byte more than one and a third of base64.
+    told = len(letter.value) + sum(len(name) + len(text) for name, text in letter.headers.items())
+    if told <= LARGEST_LETTER // 8 or len(letter.encode()) <= LARGEST_LETTER:
+        return letter
+    return letter.model_copy(update={"value": b"", "headers": {}, "left_out": len(letter.value)})
+
+
 class _Run:
     """The working state of one fold; lives no longer than the call."""
 
-    def __init__(self, node: Node, rows: RowStore, position: Position, lookups: Lookups, letters: Topic) -> None:
+    def __init__(
+        self,
+        node: Node,
+        rows: RowStore,
+        position: Position,
+        lookups: Lookups,
+        letters: Topic,
+        *,
+        weighed: bool = False,
+    ) -> None:
+        self.weighed = weighed
         self.node = node
         self.overlay = Overlay(rows, {table.name: table for table in node.tables}, lookups)
         self.folded = Folded(position)
@@ -251,6 +287,7 @@ class _Run:
         self.emits: list[Outgoing] = []
         self.refused: list[DeadLetter] = []
         self.seen: list[Observation] = []
+        self.followed: Followed | None = None
         self.checksum: str | None = None
         self.configs: dict[str, StageConfig] = {}
         self._configure()
@@ -260,12 +297,18 @@ class _Run:
         self.checksum = None if active is None else active.checksum
         self.configs = {stage.name: self.overlay.config(stage, self.checksum) for stage in self.node.stages}
 
+    def all(self, records: Sequence[Record]) -> Folded:
+        for record in records:
+            self.take(record)
+        return self.done()
+
     def take(self, record: Record) -> None:
         position = self.folded.position
         if record.offset < position.next_offset:
             message = f"{record.origin} was handed over again: the position is at {position.next_offset}"
             raise Defect(message)
         self.emits, self.refused, self.seen, self.overlay.record = [], [], [], {}
+        self.followed = follow(record, self.node.name)
         try:
             now = max(position.now, record.now)
         except ValueError as error:
@@ -276,6 +319,8 @@ class _Run:
         stale = False
         try:
             stale = self._decide(record, now)
+            if self.weighed:
+                self._weigh()
         except Rejected as refusal:
             self._refuse(record, now, FoldReason.REJECTED, DeadLetter(reason=refusal.reason, detail=str(refusal)))
         except Defect:
@@ -283,6 +328,11 @@ class _Run:
         except Exception as error:  # noqa: BLE001  a defective stage poisons its record alone; the dead letter says where
             self._refuse(record, now, FoldReason.FAILED, DeadLetter(reason=FoldReason.FAILED, detail=_where(error)))
         self._close(record, position.now if stale else now)
+
+    def _weigh(self) -> None:
+        for address, raw in encode_rows(self.overlay.record).items():
+            if raw is not None and len(raw) > LARGEST:
+                raise Rejected(TOO_LARGE, f"row {address} would have {len(raw)} bytes; {LARGEST} at most fit")
 
     def _decide(self, record: Record, now: datetime) -> bool:
         """Decide on one record; return whether it is a stale wake, which does not move the clamp."""
@@ -294,7 +344,7 @@ class _Run:
             self._refuse(record, now, FoldReason.UNKNOWN_TYPE, letter)
             return False
         try:
-            event = kind.decode(record.value, record.headers)
+            event = kind.decode(record.value, self.followed.headers() if self.followed else record.headers)
         except ValueError as error:  # pydantic's ValidationError is one
             letter = DeadLetter(reason=FoldReason.UNDECODABLE, detail=str(error))
             self._refuse(record, now, FoldReason.UNDECODABLE, letter)
@@ -309,6 +359,7 @@ class _Run:
             self._activate(event)
         else:
             self._run(event, record, now, 0)
+            self.folded.oldest.setdefault(name, record)
         return False
 
     def _activate(self, event: Activated) -> None:
@@ -333,8 +384,10 @@ class _Run:
             if type(event) in stage.takes or (isinstance(event, Wake) and at == first):
                 break
         else:
-            self._publish(event, record, now)
+            self._publish(event, now)
             return
+        if self.followed is not None and not self.followed.incident_id:
+            self.followed.incident_id = getattr(event, "incident_id", "")
         step: Step = stage.step(event, self.overlay, now, self.configs[stage.name])
         self._accept(stage, step)
         why = Why(stage=stage.name, reason=str(step.reason), now=now, origin=record.origin, figures=dict(step.figures))
@@ -362,17 +415,19 @@ class _Run:
             message = f"stage {stage.name} wants wakes for rows that it does not change: {sorted(due)}"
             raise Defect(message)
         self.overlay.record.update(step.changes)
-        self._observe(stage.name, step.reason, intentional=str(step.reason) not in stage.unintended)
+        self._observe(stage.name, step.reason, step.figures, intentional=str(step.reason) not in stage.unintended)
 
-    def _publish(self, event: Event, record: Record, now: datetime) -> None:
+    def _publish(self, event: Event, now: datetime) -> None:
         routes = self.node.routes.get(event.TYPE, ())
         if not routes:
             message = f"node {self.node.name} has no topic for {event.TYPE}"
             raise Defect(message)
         value = event.encode()
+        if len(value) > LARGEST:
+            raise Rejected(TOO_LARGE, f"its {event.TYPE} would have {len(value)} bytes; {LARGEST} at most fit")
         headers = {"type": event.TYPE.encode(), "now": iso(now), **event.extra_headers()}
-        if (trace := record.headers.get("traceparent")) is not None:
-            headers["traceparent"] = trace
+        if self.followed is not None:
+            headers[TRACEPARENT] = self.followed.span.header()
         for topic, everywhere in routes:
             key = str(getattr(event, topic.key)).encode() if topic.key and not everywhere else b""
             self.emits.append(Outgoing(topic.name, key, value, headers, everywhere))
@@ -382,6 +437,8 @@ class _Run:
         if reason is not None:
             self.emits, self.refused, self.overlay.record = [], [], {}
             self.seen = []
+            if self.followed is not None:
+                self.followed.decisions.clear()
             self._configure()
             self._observe(FOLD, reason, intentional=False)
         filled = letter.model_copy(
@@ -397,22 +454,29 @@ class _Run:
                 "part": len(self.refused),
             }
         )
-        self.refused.append(filled)
+        self.refused.append(_fitting(filled))
 
-    def _observe(self, stage: str, reason: StrEnum, *, intentional: bool) -> None:
+    def _observe(
+        self, stage: str, reason: StrEnum, figures: Mapping[str, Scalar] = NOTHING, *, intentional: bool
+    ) -> None:
         self.seen.append(Observation(stage, str(reason), intentional))
+        if self.followed is not None:
+            self.followed.decisions.append(Decision(stage, str(reason), intentional, dict(figures)))
 
     def _close(self, record: Record, now: datetime) -> None:
         folded = self.folded
         folded.emits.extend(self.emits)
         folded.dead_letters.extend(self.refused)
         folded.observations.update(self.seen)
+        if self.followed is not None and self.followed.parent.sampled:
+            folded.followed.append(self.followed)
         self.overlay.keep()
         folded.position = Position(record.offset + 1, now, folded.position.topic_id)
 
     def done(self) -> Folded:
         folded = self.folded
         folded.changes = self.overlay.batch
+        folded.written = encode_rows(folded.changes)
         folded.wakes = [
             Wake(table=address.table, key=address.key, due=row.wake_at)
             for address, row in folded.changes.items()

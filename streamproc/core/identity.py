@@ -53,6 +53,16 @@ def incident_id(scope_: str, member: str, starts: str) -> str:
     return f"in:v1:{scope_}:{digest(scope_, member, starts)[:16]}"
 
 
+SUFFIX = re.compile(r"/(2|critical|error|warning)$")
+"""What a dedup key may carry after the incident id: the second destination, or growth after an acknowledgement."""
+
+
+def incident_of(dedup_key: str) -> str:
+    """Return the incident id that a dedup key names, empty where it is none of ours."""
+    incident = SUFFIX.sub("", dedup_key)
+    return "" if scope_of(incident) is None else incident
+
+
 def scope_of(incident: str) -> str | None:
     """Return the scope that an incident id carries, or None where the text is no incident id."""
     parts = incident.split(":")

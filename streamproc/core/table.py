@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from pydantic import AwareDatetime, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
+from streamproc.core.errors import Unusable
 from streamproc.core.event import Frozen, Wake
+
+GO_ON = "start that version again, or restore what was backed up before it (docs/operations.md, Upgrade)"
 
 
 class Row(Frozen):
@@ -17,7 +21,7 @@ class Row(Frozen):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     v: int = 1
-    """Version of the row's schema when it was written."""
+    """Version of the row's schema when it was written; see `Table.version`."""
     wake_at: AwareDatetime | None = None
     """When the owner wants to look again; a wake counts only while its `due` equals this."""
 
@@ -42,6 +46,36 @@ class Table(Generic[R]):
     """What keeps the table finite, in words; shown in the docs and checked in review."""
     index: Callable[[R], Iterable[str]] | None = None
 
+    @cached_property
+    def version(self) -> int:
+        """The version that its rows are written in: what the model says of `v`.
+
+        A model that changes, also in what it holds, says a higher one. Whoever knows only a lower one would leave out
+        what it does not know when it writes the row again, so it refuses to read it.
+        """
+        return int(self.row.model_fields["v"].default)
+
+    def decode(self, key: str, raw: bytes) -> R:
+        """Return a row from its bytes, in this version.
+
+        Raises:
+            Unusable: a newer version wrote it.
+            pydantic.ValidationError: it is none.
+        """
+        try:
+            row = self.row.model_validate_json(raw)
+        except ValidationError:
+            self._known(key, _Written.model_validate_json(raw).v)
+            raise
+        if row.v == self.version:
+            return row
+        self._known(key, row.v)
+        return row.model_copy(update={"v": self.version})
+
+    def _known(self, key: str, version: int) -> None:
+        if version > self.version:
+            raise _newer(self.at(key), f"in version {version} of its table, of which {self.version} is known here")
+
     def at(self, key: str) -> RowKey:
         """Return the address of the row with this key."""
         return RowKey(self.name, key)
@@ -49,6 +83,14 @@ class Table(Generic[R]):
     def names(self, row: R | None) -> tuple[str, ...]:
         """Return the index names that a row stands under, each once; none for a forgotten row."""
         return () if row is None or self.index is None else tuple(dict.fromkeys(self.index(row)))
+
+
+class _Written(BaseModel):
+    v: int = 1
+
+
+def _newer(address: RowKey, how: str) -> Unusable:
+    return Unusable(f"row {address.table}/{address.key} was written by a newer streamproc, {how}; {GO_ON}")
 
 
 class Rows(Protocol):
@@ -96,7 +138,7 @@ class RowStore:
     def get(self, address: RowKey) -> Row | None:
         """Return the decoded row, or None."""
         raw = self._rows.get(address)
-        return None if raw is None else self._decode(address.table, raw)
+        return None if raw is None else self._tables[address.table].decode(address.key, raw)
 
     def raw(self) -> Mapping[RowKey, bytes]:
         """Return every row as its bytes."""
@@ -117,8 +159,15 @@ class RowStore:
                 yield address.key, table.row.model_validate_json(raw)
 
     def restore(self, address: RowKey, raw: bytes) -> Wake | None:
-        """Take a row from durable storage; return the wake that it waits for, if any."""
-        row = self._decode(address.table, raw)
+        """Take a row from durable storage; return the wake that it waits for, if any.
+
+        Raises:
+            Unusable: a newer version wrote it.
+            pydantic.ValidationError: it is no row of its table.
+        """
+        if address.table not in self._tables:
+            raise _newer(address, "and its table is not known here")
+        row: Row = self._tables[address.table].decode(address.key, raw)
         self._put(address, row, raw)
         return None if row.wake_at is None else Wake(table=address.table, key=address.key, due=row.wake_at)
 
@@ -159,10 +208,6 @@ class RowStore:
             self._under[address] = now_under
         else:
             self._under.pop(address, None)
-
-    def _decode(self, table: str, raw: bytes) -> Row:
-        model: type[Row] = self._tables[table].row
-        return model.model_validate_json(raw)
 
 
 def encode_rows(changes: Mapping[RowKey, Row | None]) -> dict[RowKey, bytes | None]:

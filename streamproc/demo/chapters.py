@@ -25,7 +25,8 @@ def deploy(writer: Writer) -> None:
     ]
     for at, over, service, name, severity, words in began:
         alert = _alert(writer.moment(at), WEST, service, name, severity, words)
-        _once(writer, at, over, "deploy", [alert], awaits="payments")
+        follows = "" if service == "payments" else "payments"
+        _once(writer, at, over, "deploy", [alert], awaits="payments", follows=follows)
         writer.tell(at + 6.0, "deploy", [alert], "alertname", "service", "cluster")  # group interval
     pods = [
         _alert(writer.moment(2.0), WEST, "payments", "KubePodCrashLooping", "error", "restarts every 20 s", pod=pod)
@@ -103,12 +104,13 @@ def switch(writer: Writer) -> None:
         _rack(writer, number, min(PER_WEBHOOK, writer.storm - 1 - first))
         for number, first in enumerate(range(0, writer.storm - 1, PER_WEBHOOK))
     ]
-    step = 2.6 / len(racks) if racks else 0.0
+    step = 2.4 / len(racks) if racks else 0.0
     for number, rack in enumerate(racks):
-        fires, over = 12.3 + number * step, 20.6 + number * step
+        fires, over = 12.6 + number * step, 20.6 + number * step
         ended = [alert.ended(writer.moment(over)) for alert in rack]
-        writer.tell(fires, "storm", rack, "cluster", "rack")
-        writer.tell(over, "storm", ended, "cluster", "rack")
+        writer.tell(fires, "storm", rack, "cluster", "rack", follows="network")
+        writer.tell(over, "storm", ended, "cluster", "rack", awaits="network")
+    writer.mishap = 13.6
     writer.scenes.append(Scene(16.6, "Grace acknowledges the storm: one page for all of it"))
     writer.deeds.append(Deed(16.6, "network", "Grace"))
     writer.scenes.append(Scene(20.4, "The switch is back: the storm resolves"))
@@ -119,10 +121,12 @@ def switch(writer: Writer) -> None:
 CHAPTERS: tuple[Chapter, ...] = (deploy, disk, monitors, spoiled, switch)
 
 
-def _once(writer: Writer, fires: float, over: float, lane: str, alerts: list[PromAlert], *, awaits: str) -> None:
+def _once(
+    writer: Writer, fires: float, over: float, lane: str, alerts: list[PromAlert], *, awaits: str, follows: str = ""
+) -> None:
     """Have a group fire, and resolve once people have heard of the trouble of a service."""
     by = ("alertname", "service", "cluster")
-    writer.tell(fires, lane, alerts, *by)
+    writer.tell(fires, lane, alerts, *by, follows=follows)
     writer.tell(over, lane, [alert.ended(writer.moment(over)) for alert in alerts], *by, awaits=awaits)
 
 

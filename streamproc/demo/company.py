@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import SecretStr
 
 from streamproc.demo.chapters import HUNG_ON_NODES, TEAMS
-from streamproc.gateway.config import GatewayConfig
-from streamproc.settings import PagerDuty, Settings
-from streamproc.sinks.pagerduty.config import ApiConfig
-from streamproc.stages.escalate import Config as EscalateConfig
-from streamproc.stages.escalate import Destination
 
 KEY_LENGTH = 32
 CATALOGUE_FILE = "services.yaml"
-UPDATE_EVERY = timedelta(seconds=3)
-"""Pages are brought up to date so often: what takes minutes elsewhere takes seconds here."""
+UPDATE_EVERY = 3
+"""Seconds between two updates of a page: what takes minutes elsewhere takes seconds here."""
 
 
 def services() -> dict[str, Any]:
     """Return the service catalogue, as it stands in a services.yaml."""
     found: dict[str, Any] = {
-        "frontend": _service("frontend", 1, "Nobody can buy", ["cart", "checkout"]),
-        "cart": _service("cart", 1, "Carts are lost", ["checkout"]),
+        "frontend": _service("frontend", 1, "Nobody can buy", ["cart", "checkout", "payments"]),
+        "cart": _service("cart", 1, "Carts are lost", ["checkout", "payments"]),
         "checkout": _service("checkout", 1, "Orders cannot be placed", ["payments"]),
         "payments": _service("payments", 1, "Money cannot be taken", ["payments-db"]),
         "payments-db": {"team": "payments", "tier": 1, "destination": "payments"},
@@ -37,13 +30,15 @@ def services() -> dict[str, Any]:
         "network": _service("network", 1, "A cluster is cut off", []),
         "nodes": _service("nodes", 2, "Pods have nowhere to run", ["network"]),
     }
-    found |= {name: _service(name, 3, f"{name.capitalize()} is missing", ["nodes"]) for name in HUNG_ON_NODES}
+    found |= {
+        name: _service(name, 3, f"{name.capitalize()} is missing", ["nodes", "network"]) for name in HUNG_ON_NODES
+    }
     found["payments"] |= {"destination": "payments", "second_destination": "payments-lead"}
     return {"services": found}
 
 
-def settings(folder: Path, events_url: str, port: int, webhook_secret: str) -> Settings:
-    """Return the settings of the demo, the catalogue written beside the data.
+def told(folder: Path, events_url: str, port: int, webhook_secret: str) -> dict[str, Any]:
+    """Return the settings of the demo as a settings file says them, the catalogue written beside the data.
 
     Args:
         folder: the data directory.
@@ -53,18 +48,17 @@ def settings(folder: Path, events_url: str, port: int, webhook_secret: str) -> S
     """
     catalogue = folder / CATALOGUE_FILE
     catalogue.write_text(yaml.safe_dump(services(), sort_keys=False))
-    return Settings(
-        services=catalogue,
-        gateway=GatewayConfig(port=port, webhook_secrets=(SecretStr(webhook_secret),)),
-        pagerduty=PagerDuty(
-            api=ApiConfig(base_url=events_url),
-            destinations={
-                name: Destination(routing_key=SecretStr(name.ljust(KEY_LENGTH, "0")))
-                for name in ("default", "payments", "payments-lead")
+    return {
+        "services": str(catalogue.absolute()),
+        "gateway": {"port": port, "webhook_secrets": [webhook_secret]},
+        "pagerduty": {
+            "api": {"base_url": events_url},
+            "destinations": {
+                name: {"routing_key": name.ljust(KEY_LENGTH, "0")} for name in ("default", "payments", "payments-lead")
             },
-        ),
-        escalate=EscalateConfig(update_every=UPDATE_EVERY),
-    )
+        },
+        "escalate": {"update_every": UPDATE_EVERY},
+    }
 
 
 def _service(name: str, tier: int, impact: str, depends_on: list[str]) -> dict[str, Any]:

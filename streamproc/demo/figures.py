@@ -19,12 +19,30 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
+class Process:
+    """A worker of the pipeline."""
+
+    name: str
+    words: str
+    """How it stands."""
+    well: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Figures:
     """How it stands."""
 
     elapsed: float = 0.0
+    runtime: str = ""
+    """What the pipeline runs on."""
+    workers: tuple[Process, ...] = ()
+    """Those that share the work, where it is several."""
     alerts: int = 0
     """Notifications that were decided."""
+    again: int = 0
+    """Of them those that were decided more than once."""
+    unfolded: int = 0
+    """Records that wait for a decision."""
     rate: float = 0.0
     """Of them in a second, lately."""
     repeats: int = 0

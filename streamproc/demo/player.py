@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+import math
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from itertools import groupby
@@ -36,6 +37,8 @@ class Player:
         self._speed = speed
         self._patience = patience
         self._answered: dict[str, asyncio.Event] = {}
+        self._decided: Callable[[], bool] = lambda: True
+        self._mishap = math.inf
         self.webhooks = 0
         """Webhooks that were taken."""
         self.alerts = 0
@@ -43,13 +46,16 @@ class Player:
         self.failures: list[str] = []
         """What did not happen as it should have, in words."""
 
-    async def play(self, scenario: Scenario, start: float) -> None:
+    async def play(self, scenario: Scenario, start: float, decided: Callable[[], bool] = lambda: True) -> None:
         """Play it to its end, whatever fails on the way.
 
         Args:
             scenario: what to play.
             start: time of the event loop at second 0.
+            decided: whether all that was told by now is decided.
         """
+        self._decided = decided
+        self._mishap = math.inf if scenario.mishap is None else scenario.mishap
         self._answered = {deed.service: asyncio.Event() for deed in scenario.deeds}
         lanes = sorted(scenario.posts, key=lambda post: (post.lane, post.at))
         async with asyncio.TaskGroup() as group:
@@ -60,8 +66,13 @@ class Player:
     async def _send_all(self, posts: Sequence[Post], start: float) -> None:
         for post in posts:
             await self._until(post.at, start)
+            if post.follows:
+                async with self._bound(f"nobody was paged for {post.follows}"):
+                    await self._find(post.follows, ANY)
             if post.awaits:
                 await self._heard(post.awaits)
+            if post.awaits and post.at > self._mishap:
+                await self._all_decided()
             await self._send(post)
 
     async def _do_all(self, deeds: Iterable[Deed], start: float) -> None:
@@ -81,6 +92,11 @@ class Player:
                 await answered.wait()
             else:
                 await self._find(service, ANY)
+
+    async def _all_decided(self) -> None:
+        async with self._bound("what was told was not decided"):
+            while not self._decided():  # noqa: ASYNC110  it is seen by looking
+                await asyncio.sleep(LOOK_EVERY)
 
     async def _send(self, post: Post) -> None:
         """Send a webhook until it is taken, as Alertmanager and Datadog do."""

@@ -32,6 +32,8 @@ class Post:
     """How many of its alerts cannot be read."""
     awaits: str = ""
     """A service: what broke there is mended only after people have heard of it."""
+    follows: str = ""
+    """A service: what hangs on it breaks only after it is paged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,11 @@ class Scenario:
     deeds: tuple[Deed, ...]
     scenes: tuple[Scene, ...]
     stories: tuple[Story, ...]
+    mishap: float | None = None
+    """Second at which a process of the pipeline dies, where it has several.
+
+    What awaits people after it is mended only once all that was told is decided: partitions that had to move are behind
+    others meanwhile, and alerts that resolve could overtake their neighbours that have not been heard of yet."""
 
     @property
     def alerts(self) -> int:
@@ -103,6 +110,7 @@ class Writer:
     deeds: list[Deed] = field(default_factory=list)
     scenes: list[Scene] = field(default_factory=list)
     stories: list[Story] = field(default_factory=list)
+    mishap: float | None = None
     _events: int = 7_000_000
 
     def moment(self, at: float) -> datetime:
@@ -117,6 +125,7 @@ class Writer:
         *by: str,
         spoiled: Sequence[Any] = (),
         awaits: str = "",
+        follows: str = "",
     ) -> None:
         """Have both Alertmanagers of the pair send one group: each of its alerts comes twice."""
         for peer in (0, 1):
@@ -130,6 +139,7 @@ class Writer:
                     alerts=len(alerts),
                     spoiled=len(spoiled),
                     awaits=awaits,
+                    follows=follows,
                 )
             )
 
@@ -173,4 +183,5 @@ def write(start: datetime, chapters: Sequence[Chapter], *, storm: int, speed: fl
         deeds=tuple(sorted(writer.deeds, key=lambda deed: deed.at)),
         scenes=tuple(sorted(writer.scenes, key=lambda scene: scene.at)),
         stories=tuple(writer.stories),
+        mishap=writer.mishap,
     )

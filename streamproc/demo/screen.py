@@ -20,7 +20,7 @@ KEPT = 200
 """Lines that are remembered for a taller terminal."""
 LEAST_WIDTH, LEAST_HEIGHT = 60, 18
 """A smaller terminal gets plain lines."""
-AROUND = 11
+AROUND = 12
 """Rows of the screen beside PagerDuty's and the lines of the feed."""
 MOST_SHOWN = 8
 """Alerts of PagerDuty that are shown at most."""
@@ -39,8 +39,10 @@ STYLES = {
     Verb.FOLD: "dim",
     Verb.LATE: "dim",
     Verb.LETTER: "bold magenta",
+    Verb.WORKER: "bold yellow",
 }
 """Colours of the terminal's own palette, so that they can be read on dark and on light ones."""
+HEADLINES = frozenset({Verb.SCENE, Verb.WORKER})
 _MARKS = {"triggered": ("●", "bold red"), "acknowledged": ("◐", "bold blue"), "resolved": ("○", "green")}
 
 
@@ -109,13 +111,15 @@ def frame(figures: Figures, lines: Sequence[Line], seconds: float, width: int, h
     """
     shown = max(2, min(MOST_SHOWN, (height - AROUND) // 4))
     room = height - AROUND - shown
-    scene = next((line.words for line in reversed(lines) if line.verb is Verb.SCENE), "")
+    scene = next((line for line in reversed(lines) if line.verb in HEADLINES), None)
+    headline = "" if scene is None else f"{scene.subject} {scene.words}".strip()
     return Group(
         _head(figures, seconds),
+        _runtime(figures),
         Rule(style=LINE_STYLE),
         _tiles(figures),
         Text(),
-        Text.assemble((" ▸ ", "bold cyan"), (scene, "bold"), no_wrap=True, overflow="ellipsis"),
+        Text.assemble((" ▸ ", "bold cyan"), (headline, "bold"), no_wrap=True, overflow="ellipsis"),
         Text(),
         Rule(Text(f"PagerDuty: {figures.open_alerts} open"), align="left", style=LINE_STYLE),
         _alerts(figures.shown, shown),
@@ -162,6 +166,14 @@ def _head(figures: Figures, seconds: float) -> RenderableType:
         Text.assemble(f"{at:.0f} of {seconds:.0f} s", ("  Ctrl-C stops", "dim")),
     )
     return table
+
+
+def _runtime(figures: Figures) -> RenderableType:
+    told = Text(f"on {figures.runtime}", "dim", no_wrap=True, overflow="ellipsis")
+    for worker in figures.workers:
+        told.append(f"   {worker.name} ")
+        told.append(worker.words, "green" if worker.well else "bold red")
+    return told
 
 
 def _tiles(figures: Figures) -> RenderableType:

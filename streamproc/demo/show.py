@@ -8,27 +8,29 @@ import os
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 from rich.console import Console, RenderableType
 from rich.text import Text
 
 from streamproc.demo.chapters import CHAPTERS
-from streamproc.demo.company import settings
+from streamproc.demo.company import told
+from streamproc.demo.crew import free_port
 from streamproc.demo.player import Player
 from streamproc.demo.scenario import Chapter, write
 from streamproc.demo.screen import LiveScreen, PlainScreen
+from streamproc.demo.stage import Stage, alone
 from streamproc.demo.summary import explaining, posting, reasons, summary
 from streamproc.demo.telling import Line, Verb
 from streamproc.demo.verdict import Verdict, judge
 from streamproc.demo.watch import LISTED, Watcher
 from streamproc.emulator.config import EmulatorConfig
 from streamproc.emulator.server import Served, serve
-from streamproc.listening import listen
 from streamproc.runtime.clock import SystemClock
-from streamproc.service import Running, running
+from streamproc.runtime.faust.config import Config as KafkaConfig
 
 HOST = "127.0.0.1"
 LOOK_EVERY = 0.25
@@ -61,7 +63,9 @@ class Wanted:
     stay: bool = False
     """Whether everything goes on running after the scenario."""
     kept: bool = False
-    """Whether the data directory stays when the demo is over."""
+    """Whether what was decided can be looked at when the demo is over."""
+    kafka: KafkaConfig | None = None
+    """Where it is played through Kafka; on one machine without."""
     command: str = "streamproc"
     """How the user calls streamproc."""
     chapters: Sequence[Chapter] = CHAPTERS
@@ -84,8 +88,8 @@ async def perform(wanted: Wanted, console: Console, say: Say, asked: asyncio.Eve
         StreamprocError: something could not be started, or stopped by itself.
     """
     async with AsyncExitStack() as stack:
-        stage = await _raise_curtain(wanted, stack)
-        show = _Show(wanted, console, say, stage, asked)
+        house = await _raise_curtain(wanted, stack, console, asked)
+        show = _Show(wanted, console, say, house, asked)
         verdict = await show.play()
         await show.tell(verdict)
         if wanted.stay:
@@ -94,18 +98,18 @@ async def perform(wanted: Wanted, console: Console, say: Say, asked: asyncio.Eve
 
 
 @dataclass(frozen=True, slots=True)
-class _Stage:
+class _House:
     """What runs."""
 
     pagerduty: Served
-    pipeline: Running
+    stage: Stage
     player: Player
 
 
-async def _raise_curtain(wanted: Wanted, stack: AsyncExitStack) -> _Stage:
+async def _raise_curtain(wanted: Wanted, stack: AsyncExitStack, console: Console, asked: asyncio.Event) -> _House:
     """Start the emulator, the pipeline and the player."""
     _reach_loopback_directly()
-    port, secret = wanted.port or _free_port(), secrets.token_hex(16)
+    port, secret = wanted.port or free_port(), secrets.token_hex(16)  # PagerDuty must know where the gateway will be
     config = EmulatorConfig(
         rate_limit=RATE_LIMIT,
         record=wanted.folder / "pagerduty.jsonl",
@@ -114,32 +118,64 @@ async def _raise_curtain(wanted: Wanted, stack: AsyncExitStack) -> _Stage:
     )
     pagerduty = await serve(config, HOST)
     stack.push_async_callback(pagerduty.stop)
-    chosen = settings(wanted.folder, pagerduty.url, port, secret)
-    pipeline = await stack.enter_async_context(running(chosen, wanted.folder, armed=True))
-    gateway = await stack.enter_async_context(httpx.AsyncClient(base_url=pipeline.url, timeout=30.0))
+    chosen = told(wanted.folder, pagerduty.url, port, secret)
+    if wanted.kafka is None:
+        stage: Stage = await stack.enter_async_context(alone(chosen, wanted.folder))
+    else:
+        stage = await _reach_kafka(wanted, wanted.kafka, chosen, stack, console, asked)
+    gateway = await stack.enter_async_context(httpx.AsyncClient(base_url=stage.url, timeout=30.0))
     people = await stack.enter_async_context(httpx.AsyncClient(base_url=pagerduty.url))
-    return _Stage(pagerduty, pipeline, Player(gateway, people, wanted.speed))
+    return _House(pagerduty, stage, Player(gateway, people, wanted.speed, stage.patience))
+
+
+async def _reach_kafka(
+    wanted: Wanted,
+    kafka: KafkaConfig,
+    chosen: dict[str, Any],
+    stack: AsyncExitStack,
+    console: Console,
+    asked: asyncio.Event,
+) -> Stage:
+    """Start the pipeline on Kafka, which takes a while; whoever waits may stop it."""
+    from streamproc.demo.cluster import on_kafka  # noqa: PLC0415  loads Faust
+
+    where = ", ".join(kafka.bootstrap)
+    console.print(f"On Kafka at {where}: a gateway and two workers start, which takes a while ...", soft_wrap=True)
+    opening = on_kafka(chosen, kafka, wanted.folder, keep=wanted.stay)
+    starting = asyncio.create_task(stack.enter_async_context(opening))
+    wishing = asyncio.create_task(asked.wait())
+    try:
+        await asyncio.wait({starting, wishing}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            raise Interrupted
+        return starting.result()
+    finally:
+        for task in (wishing, starting):
+            task.cancel()
+        await asyncio.gather(wishing, starting, return_exceptions=True)
 
 
 class _Show:
     """One performance."""
 
-    def __init__(self, wanted: Wanted, console: Console, say: Say, stage: _Stage, asked: asyncio.Event) -> None:
+    def __init__(self, wanted: Wanted, console: Console, say: Say, house: _House, asked: asyncio.Event) -> None:
         self._wanted = wanted
         self._say = say
         self._console = console
-        self._stage = stage
+        self._house = house
+        self._stage = house.stage
         self._asked = asked
+        self._calm_since: float | None = None
         clock = SystemClock()
         self._start, started = asyncio.get_running_loop().time(), clock.now()
         self._scenario = write(started, wanted.chapters, storm=wanted.storm, speed=wanted.speed)
-        self._watcher = Watcher(stage.pipeline.desk, stage.pagerduty.emulator, started, clock.now)
+        self._watcher = Watcher(house.stage, house.pagerduty.emulator, started, clock.now)
         self._scenes = [Line(scene.at / wanted.speed, Verb.SCENE, "", scene.words) for scene in self._scenario.scenes]
 
     async def play(self) -> Verdict:
         """Play the scenario to its end and judge it."""
         with self._screen() as screen:
-            playing = asyncio.create_task(self._stage.player.play(self._scenario, self._start))
+            playing = asyncio.create_task(self._play_all())
             try:
                 await self._watch(screen, playing.done)
                 await playing
@@ -147,31 +183,48 @@ class _Show:
             finally:
                 playing.cancel()
                 await asyncio.gather(playing, return_exceptions=True)
+        counted = await self._stage.count()
+        self._figures = replace(self._watcher.figures, alerts=counted.alerts, again=counted.again)
         return judge(
             self._scenario,
-            self._stage.player.alerts,
-            self._stage.player.failures,
-            self._watcher.figures,
-            self._stage.pipeline.desk.incidents("all", LISTED, ""),
-            self._stage.pagerduty.emulator.requests,
+            self._house.player.alerts,
+            [*self._house.player.failures, *self._stage.failures()],
+            self._figures,
+            self._stage.desk.incidents("all", LISTED, ""),
+            self._house.pagerduty.emulator.requests,
+            died=self._stage.outlived is not None,
         )
+
+    async def _play_all(self) -> None:
+        """Play the scenario, with the mishap in its middle."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._house.player.play(self._scenario, self._start, self._decided))
+            if self._scenario.mishap is not None:
+                group.create_task(self._suffer(self._scenario.mishap))
+
+    def _decided(self) -> bool:
+        return not self._watcher.figures.unfolded
+
+    async def _suffer(self, at: float) -> None:
+        await asyncio.sleep(self._start + at / self._wanted.speed - asyncio.get_running_loop().time())
+        await self._stage.suffer()
 
     async def tell(self, verdict: Verdict) -> None:
         """Say what came of it, and how to look further."""
-        self._say(summary(self._watcher.figures, verdict, self._stage.player.webhooks))
+        self._say(summary(self._figures, verdict, self._house.player.webhooks, self._stage.outlived))
         first = next((told.incidents[0] for told in verdict.stories if told.incidents), None)
-        view = None if first is None else self._stage.pipeline.desk.incident(first)
+        view = None if first is None else self._stage.desk.incident(first)
         if view is not None:
             self._say(reasons(view))
         self._heading("Look further")
         if not self._wanted.kept:
-            self._lines([f"{self._wanted.command} demo --keep"])
+            self._lines([f"{self._wanted.command} demo{self._stage.again} --keep"])
             return
-        self._lines(explaining(verdict.stories, self._wanted.command, self._wanted.folder))
+        self._lines(explaining(verdict.stories, self._wanted.command, self._stage.site))
 
     async def stay(self) -> None:
         """Go on until the user wants to stop, and write what is decided."""
-        gateway, pagerduty = self._stage.pipeline.url, self._stage.pagerduty.url
+        gateway, pagerduty = self._stage.url, self._house.pagerduty.url
         self._heading("It goes on running; Ctrl-C stops it")
         self._lines([f"status page   {gateway}/", f"PagerDuty     {pagerduty}/"])
         self._heading('Post an alert of your own; "resolved" ends it')
@@ -200,10 +253,14 @@ class _Show:
         return (self._scenario.posts[-1].at + AFTER) / self._wanted.speed
 
     def _settled(self) -> bool:
-        figures = self._watcher.figures
-        decided = figures.alerts + figures.letters >= self._stage.player.alerts
-        closed = not (figures.open_incidents or figures.open_alerts or figures.waiting)
-        return decided and closed and figures.elapsed >= self._seconds
+        """Return whether everything is closed, and has been for longer than what is seen may be behind."""
+        figures, now = self._watcher.figures, asyncio.get_running_loop().time()
+        busy = figures.unfolded or figures.open_incidents or figures.open_alerts or figures.waiting
+        if busy or figures.elapsed < self._seconds:
+            self._calm_since = None
+            return False
+        self._calm_since = self._calm_since or now
+        return now - self._calm_since >= self._stage.stale
 
     async def _watch(
         self, screen: LiveScreen | PlainScreen, over: Callable[[], bool], within: float = math.inf
@@ -218,19 +275,13 @@ class _Show:
             screen.show(figures, sorted(lines, key=lambda line: line.at))
             if self._asked.is_set():
                 raise Interrupted
-            if self._stage.pipeline.stopped.done():
-                raise self._stage.pipeline.stopped.result()
+            if (reason := self._stage.stopped()) is not None:
+                raise reason
             if over() or asyncio.get_running_loop().time() > until:
                 return
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_EVERY):
                     await self._asked.wait()
-
-
-def _free_port() -> int:
-    """Return a port that is free now: PagerDuty must know where the gateway will be before it is there."""
-    with listen(HOST, 0) as listener:
-        return int(listener.getsockname()[1])
 
 
 def _reach_loopback_directly() -> None:

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from streamproc.demo.figures import Figures, percentile
+from streamproc.demo.stage import Outlived
 from streamproc.demo.verdict import Told, Verdict
 from streamproc.views import IncidentView
 
 OWN_ALERT = '{"name": "MyOwnAlert", "status": "firing", "severity": "critical", "labels": {"service": "search"}}'
 
 
-def summary(figures: Figures, verdict: Verdict, webhooks: int) -> RenderableType:
+def summary(figures: Figures, verdict: Verdict, webhooks: int, outlived: Outlived | None = None) -> RenderableType:
     """Return the summary of a scenario."""
+    facts = _facts(figures, webhooks)
+    if outlived is not None:
+        facts.add_row(f"{outlived.seconds:.0f} s", _survival(outlived, verdict.pages_doubled))
     return Group(
         Text(),
         Text("What came of it", "bold cyan"),
         Text(),
-        _facts(figures, webhooks),
+        facts,
         Text(),
         _stories(verdict.stories),
         Text(),
@@ -44,10 +47,10 @@ def reasons(view: IncidentView) -> RenderableType:
     return Group(Text(), title, table)
 
 
-def explaining(stories: Iterable[Told], command: str, folder: Path) -> list[str]:
-    """Return the commands that explain an incident of each story."""
+def explaining(stories: Iterable[Told], command: str, site: str) -> list[str]:
+    """Return the commands that explain an incident of each story; `site` says by options where they look."""
     names = (told.incidents[0].rpartition(":")[2] for told in stories if told.incidents)
-    return [f"{command} explain {name} --data-dir {folder}" for name in names]
+    return [f"{command} explain {name} {site}" for name in names]
 
 
 def posting(gateway: str) -> list[str]:
@@ -56,7 +59,14 @@ def posting(gateway: str) -> list[str]:
     return [head, f"  -d '{OWN_ALERT}'"]
 
 
-def _facts(figures: Figures, webhooks: int) -> RenderableType:
+def _survival(outlived: Outlived, doubled: int) -> str:
+    return (
+        f"from kill -9 of {outlived.victim} until {outlived.heir} had taken over everything: {outlived.waited:,} "
+        f"records waited, {doubled} pages doubled"
+    )
+
+
+def _facts(figures: Figures, webhooks: int) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(justify="right", no_wrap=True, style="bold", min_width=8)
     table.add_column()
@@ -86,13 +96,19 @@ def _stories(stories: Iterable[Told]) -> RenderableType:
     return table
 
 
+def _told_once(repeated: int) -> str:
+    if not repeated:
+        return "PagerDuty was told everything once"
+    return f"nobody was paged twice; the kill repeated {repeated} requests, which PagerDuty knew by their key"
+
+
 def _promises(figures: Figures, verdict: Verdict) -> RenderableType:
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column()
     for promise, kept, broken in (
         ("lost", "every alert is decided or a dead letter, every page arrived", verdict.lost),
-        ("doubled", "PagerDuty was told everything once", verdict.doubled),
+        ("doubled", _told_once(verdict.repeated), verdict.doubled),
         ("open", f"every incident is closed, PagerDuty has {figures.open_alerts} open alerts", verdict.unclosed),
     ):
         style = "bold red" if broken else "bold green"

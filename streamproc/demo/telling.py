@@ -35,6 +35,7 @@ class Verb(StrEnum):
     FOLD = "fold"
     LATE = "late"
     LETTER = "letter"
+    WORKER = "worker"
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,13 @@ class Verdict:
     """What was lost, in words; none is as promised."""
     doubled: tuple[str, ...]
     unclosed: tuple[str, ...]
+    repeated: int = 0
+    """Requests that a death repeated, and PagerDuty knew by their key: the last one of an alert, once."""
+
+    @property
+    def pages_doubled(self) -> int:
+        """Pages beyond those that were due."""
+        return sum(max(0, told.pages - told.story.pages) for told in self.stories)
 
     @property
     def kept(self) -> bool:
@@ -50,6 +57,8 @@ def judge(
     figures: Figures,
     incidents: Collection[IncidentSummary],
     requests: Iterable[Taken],
+    *,
+    died: bool = False,
 ) -> Verdict:
     """Return what came of a scenario.
 
@@ -60,15 +69,32 @@ def judge(
         figures: how it stands at the end.
         incidents: all of the pipeline's.
         requests: everything that was asked of PagerDuty.
+        died: whether a process that sends was killed: then the last request of an alert may have been sent twice.
     """
-    asked = list(requests)
+    everything = list(requests)
+    asked = list(_once(everything)) if died else everything
     stories = tuple(_told(story, incidents, asked) for story in scenario.stories)
     return Verdict(
         stories=stories,
         lost=(*failures, *_lost(scenario, accepted, figures, stories, asked)),
-        doubled=tuple(_doubled(stories, asked)),
+        doubled=tuple(_doubled(figures, stories, asked)),
         unclosed=tuple(_unclosed(figures)),
+        repeated=len(everything) - len(asked),
     )
+
+
+def _once(requests: Iterable[Taken]) -> Iterator[Taken]:
+    """Leave out the first repeat of an alert's latest request, unless people were notified by it."""
+    latest: dict[str, tuple[str, str]] = {}
+    forgiven: set[str] = set()
+    for taken in requests:
+        said = (taken.action, repr(taken.event))
+        same = latest.get(taken.dedup_key) == said and taken.effect is not Effect.OPENED
+        if taken.dedup_key and same and taken.dedup_key not in forgiven:
+            forgiven.add(taken.dedup_key)
+            continue
+        latest[taken.dedup_key] = said
+        yield taken
 
 
 def _told(story: Story, incidents: Iterable[IncidentSummary], asked: Iterable[Taken]) -> Told:
@@ -98,7 +124,9 @@ def _lost(
             yield f"PagerDuty refused a {taken.action or 'request'}: {taken.status} {'; '.join(taken.errors)}"
 
 
-def _doubled(stories: Iterable[Told], asked: Collection[Taken]) -> Iterator[str]:
+def _doubled(figures: Figures, stories: Iterable[Told], asked: Collection[Taken]) -> Iterator[str]:
+    if figures.again:
+        yield f"{figures.again:,} alerts were decided more than once"
     for told in stories:
         if told.pages > told.story.pages:
             yield f"{told.story.name}: {told.pages} pages where {told.story.pages} were due"

@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 
 from streamproc.core.event import DeadLetter
 from streamproc.demo.figures import Figures, Shown
+from streamproc.demo.stage import NOTIFICATIONS, Stage
 from streamproc.demo.telling import Line, Teller, Verb, subject
 from streamproc.emulator.account import Effect
 from streamproc.emulator.emulator import Emulator, Taken
-from streamproc.ports import Desk
 from streamproc.stages.deduplicate import Reason as Deduplicated
 from streamproc.views import IncidentSummary, IncidentView, PipelineStatus
 
@@ -26,8 +26,6 @@ OVER_AFTER = timedelta(seconds=20)
 """An incident that resolved so long ago is not looked at any more."""
 
 REPEATS = (Deduplicated.REPEAT, Deduplicated.RESOLVED_AGAIN)
-NOTIFICATIONS = frozenset(Deduplicated) - {Deduplicated.EXPIRED, Deduplicated.FORGOTTEN}
-"""Reasons that a notification gets; the others are timers'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +42,15 @@ class Watcher:
     """Tells what changed since the last look.
 
     Args:
-        desk: of the pipeline.
+        stage: the pipeline.
         emulator: of PagerDuty.
         started: the moment of second 0.
         clock: the moment.
     """
 
-    def __init__(self, desk: Desk, emulator: Emulator, started: datetime, clock: Callable[[], datetime]) -> None:
-        self._desk = desk
+    def __init__(self, stage: Stage, emulator: Emulator, started: datetime, clock: Callable[[], datetime]) -> None:
+        self._stage = stage
+        self._desk = stage.desk
         self._emulator = emulator
         self._started = started
         self._clock = clock
@@ -78,11 +77,14 @@ class Watcher:
     def follow(self, seen: Seen) -> list[Line]:
         """Take over what was seen, and return what is new, in order of time."""
         elapsed = self._elapsed(self._clock())
-        counts = _by_reason(seen.status.decisions)
+        counts = _by_reason(self._stage.decisions(seen.status))
         lines = [line for view in seen.views for line in self._told_of(view)]
         self._received |= {view.summary.incident_id: view.chain[0].now for view in seen.views if view.chain}
         lines += [_of_letter(letter, self._elapsed(letter.now or self._clock())) for letter in seen.letters]
         lines += self._of_counts(counts, elapsed)
+        lines += [
+            Line(self._elapsed(each.moment), Verb.WORKER, each.subject, each.words) for each in self._stage.news()
+        ]
         self._letters += len(seen.letters)
         self.figures = self._figures(seen, counts, elapsed)
         return sorted(lines, key=lambda line: line.at)
@@ -116,7 +118,10 @@ class Watcher:
         since, before = self._rates[0]
         return Figures(
             elapsed=elapsed,
+            runtime=self._stage.runtime,
+            workers=self._stage.workers(seen.status),
             alerts=alerts,
+            unfolded=sum(node.lag for node in seen.status.nodes),
             rate=(alerts - before) / (elapsed - since) if elapsed > since else 0.0,
             repeats=sum(counts.get(reason, 0) for reason in REPEATS),
             late=counts.get(Deduplicated.LATE, 0),

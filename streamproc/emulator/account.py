@@ -1,7 +1,7 @@
-"""Alerts and incidents as PagerDuty keeps them. No I/O, no clock; one alert makes one incident.
+"""Alerts and incidents as PagerDuty keeps them. No I/O, no clock; one alert makes one incident, a merge moves alerts.
 
 Source: PagerDuty/developer-docs, `docs/events-API-v2/02-Trigger-Events.md`, "Alert De-Duplication" and "Event Action
-Behavior".
+Behavior"; REST API v2, "Update an incident", "Merge incidents", "Update an alert".
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
 
-from pydantic import BaseModel
-
 from streamproc.core.errors import Rejected
+from streamproc.emulator.incident import Alert, Incident, LogEntry, Note, Status
 
-Status = Literal["triggered", "acknowledged", "resolved"]
+__all__ = ["Account", "Alert", "Deed", "Effect", "Incident"]
 
 
 class Effect(StrEnum):
@@ -47,47 +46,9 @@ class Deed(StrEnum):
     REASSIGN = "reassigned"
     PRIORITY = "priority_updated"
     URGENCY = "urgency_updated"
-
-
-class Alert(BaseModel):
-    """One alert, from the trigger that opened it to its resolve."""
-
-    id: str
-    routing_key: str
-    dedup_key: str
-    status: Status
-    severity: str
-    summary: str
-    incident_id: str
-    triggers: int
-    """How many triggers it took, the first one counted."""
-    opened_at: datetime
-    changed_at: datetime
-    resolved_at: datetime | None = None
-    event: dict[str, Any]
-    """The last trigger."""
-
-
-class Incident(BaseModel):
-    """One incident."""
-
-    id: str
-    number: int
-    status: Status
-    incident_key: str
-    """The dedup key of the event that opened it."""
-    routing_key: str
-    alert_id: str
-    title: str
-    urgency: str
-    created_at: datetime
-    changed_at: datetime
-    client: str = ""
-    priority: str = ""
-    assignee: str = "Responder 1"
-    notes: list[str] = []
-    log: list[str] = []
-    """What happened to it, in order."""
+    TITLE = "title_updated"
+    LEVEL = "escalated_to"
+    """Escalate to a level of the policy, given as a number; the webhook is `incident.escalated`."""
 
 
 class Account:
@@ -111,11 +72,12 @@ class Account:
             return Effect.DROPPED, None
         incident = self.incidents[alert.incident_id]
         if event["event_action"] == "resolve":
-            self._set(incident, "resolved", "resolved by the API", now)
+            self.resolve_alert(alert, "", now)
             return Effect.RESOLVED, incident
         if incident.status == "acknowledged":
             return Effect.UNCHANGED, incident
-        self._set(incident, "acknowledged", "acknowledged by the API", now)
+        self._set(incident, "acknowledged", now)
+        incident.log.append(LogEntry(at=now, what="acknowledged"))
         return Effect.ACKNOWLEDGED, incident
 
     def act(self, incident: Incident, deed: Deed, by: str, value: str, now: datetime) -> None:
@@ -127,14 +89,70 @@ class Account:
         allowed, change = _DEEDS[deed]
         if incident.status not in allowed:
             raise Rejected("not_possible", f"incident {incident.number} is {incident.status}")
-        alert = self.alerts[incident.alert_id]
-        key = (alert.routing_key, alert.dedup_key)
-        if deed is Deed.REOPEN and key in self._open:
+        alerts = self.alerts_of(incident)
+        keys = [(alert.routing_key, alert.dedup_key) for alert in alerts]
+        if deed is Deed.REOPEN and incident.merged_into:
+            raise Rejected("not_possible", f"incident {incident.number} was merged into another")
+        if deed is Deed.REOPEN and any(key in self._open for key in keys):
             raise Rejected("not_possible", "a newer alert with the same dedup key is open")
         change(incident, value)
-        self._set(incident, incident.status, f"{deed} by {by}{f': {value}' if value else ''}", now)
+        if deed is Deed.ANNOTATE:
+            note = Note(id=f"N{incident.number:06d}{len(incident.notes) + 1:06d}", content=value, by=by, at=now)
+            incident.notes.append(note)
+        self._set(incident, incident.status, now)
+        if deed in (Deed.RESOLVE, Deed.REOPEN):
+            incident.resolved_by = by if deed is Deed.RESOLVE else ""
+        incident.log.append(LogEntry(at=now, what=str(deed), by=by, text=value))
         if deed is Deed.REOPEN:
-            self._open[key] = alert
+            self._open.update(zip(keys, alerts, strict=True))
+
+    def merge(self, target: Incident, sources: list[Incident], by: str, now: datetime) -> None:
+        """Move the open alerts of the sources to the target, and resolve the sources.
+
+        Raises:
+            Rejected: the target is resolved, or is a source itself.
+        """
+        if target.status == "resolved" or target in sources:
+            raise Rejected("not_possible", f"nothing can be merged into incident {target.number} ({target.status})")
+        for source in sources:
+            moved = [alert for alert in self.alerts_of(source) if alert.status != "resolved"]
+            for alert in moved:
+                self._move(alert, target)
+            source.merged_into, source.resolved_by = target.id, by
+            self._set(source, "resolved", now)
+            source.log.append(LogEntry(at=now, what="resolved", by=by, text=f"merged into incident {target.number}"))
+            target.log.append(LogEntry(at=now, what="merged", by=by, text=f"incident {source.number}"))
+
+    def reassociate(self, alert: Alert, target: Incident) -> None:
+        """Move one alert to another incident.
+
+        Raises:
+            Rejected: the other incident is resolved.
+        """
+        if target.status == "resolved":
+            raise Rejected("not_possible", f"incident {target.number} is resolved")
+        self._move(alert, target)
+
+    def resolve_alert(self, alert: Alert, by: str, now: datetime) -> bool:
+        """Resolve one alert; its incident with it where it was the last, which is told by True."""
+        alert.status, alert.changed_at, alert.resolved_at = "resolved", now, now
+        self._open.pop((alert.routing_key, alert.dedup_key), None)
+        incident = self.incidents[alert.incident_id]
+        if any(other.status != "resolved" for other in self.alerts_of(incident)) or incident.status == "resolved":
+            return False
+        self._set(incident, "resolved", now)
+        incident.resolved_by = by
+        incident.log.append(LogEntry(at=now, what="resolved", by=by))
+        return True
+
+    def alerts_of(self, incident: Incident) -> list[Alert]:
+        """Return the alerts of an incident, the first one first."""
+        return [self.alerts[name] for name in incident.alert_ids]
+
+    def _move(self, alert: Alert, target: Incident) -> None:
+        self.incidents[alert.incident_id].alert_ids.remove(alert.id)
+        alert.incident_id = target.id
+        target.alert_ids.append(alert.id)
 
     def _open_incident(self, event: dict[str, Any], dedup_key: str, now: datetime) -> Incident:
         number = len(self.incidents) + 1
@@ -145,16 +163,16 @@ class Account:
             status="triggered",
             incident_key=dedup_key,
             routing_key=event["routing_key"],
-            alert_id=f"A{number:013d}",
+            alert_ids=[f"A{number:013d}"],
             title=payload["summary"],
             urgency="high" if payload["severity"] in ("critical", "error") else "low",
             created_at=now,
             changed_at=now,
             client=event.get("client", ""),
-            log=[f"{now.isoformat()} triggered"],
+            log=[LogEntry(at=now, what="triggered")],
         )
         alert = Alert(
-            id=incident.alert_id,
+            id=incident.alert_ids[0],
             routing_key=event["routing_key"],
             dedup_key=dedup_key,
             status="triggered",
@@ -178,17 +196,19 @@ class Account:
         alert.event = event
         alert.changed_at = now
         incident = self.incidents[alert.incident_id]
-        incident.log.append(f"{now.isoformat()} triggered again: {alert.severity}, {alert.summary}")
+        incident.log.append(LogEntry(at=now, what="repeated", text=f"{alert.severity}, {alert.summary}"))
         return incident
 
-    def _set(self, incident: Incident, status: Status, entry: str, now: datetime) -> None:
-        alert = self.alerts[incident.alert_id]
-        incident.status = alert.status = status
-        incident.changed_at = alert.changed_at = now
-        incident.log.append(f"{now.isoformat()} {entry}")
-        alert.resolved_at = now if status == "resolved" else None
-        if status == "resolved":
-            self._open.pop((alert.routing_key, alert.dedup_key), None)
+    def _set(self, incident: Incident, status: Status, now: datetime) -> None:
+        reopens = status != "resolved" and all(alert.status == "resolved" for alert in self.alerts_of(incident))
+        incident.status, incident.changed_at = status, now
+        for alert in self.alerts_of(incident):
+            if alert.status == "resolved" and not reopens:
+                continue
+            alert.status, alert.changed_at = status, now
+            alert.resolved_at = now if status == "resolved" else None
+            if status == "resolved":
+                self._open.pop((alert.routing_key, alert.dedup_key), None)
 
 
 def _to(status: Status) -> Callable[[Incident, str], None]:
@@ -198,11 +218,15 @@ def _to(status: Status) -> Callable[[Incident, str], None]:
     return change
 
 
-def _note(incident: Incident, value: str) -> None:
-    incident.notes.append(value)
+def _same(_incident: Incident, _value: str) -> None:
+    """Change nothing of the incident itself."""
 
 
-def _give(name: Literal["assignee", "priority", "urgency"]) -> Callable[[Incident, str], None]:
+def _level(incident: Incident, value: str) -> None:
+    incident.level = int(value)
+
+
+def _give(name: Literal["assignee", "priority", "urgency", "title"]) -> Callable[[Incident, str], None]:
     def change(incident: Incident, value: str) -> None:
         setattr(incident, name, value)
 
@@ -216,9 +240,11 @@ _DEEDS: dict[Deed, tuple[tuple[str, ...], Callable[[Incident, str], None]]] = {
     Deed.UNACKNOWLEDGE: (("acknowledged",), _to("triggered")),
     Deed.RESOLVE: (_OPEN, _to("resolved")),
     Deed.REOPEN: (("resolved",), _to("triggered")),
-    Deed.ANNOTATE: (_ANY, _note),
+    Deed.ANNOTATE: (_ANY, _same),
     Deed.ESCALATE: (_OPEN, _give("assignee")),
     Deed.REASSIGN: (_OPEN, _give("assignee")),
     Deed.PRIORITY: (_ANY, _give("priority")),
     Deed.URGENCY: (_OPEN, _give("urgency")),
+    Deed.TITLE: (_ANY, _give("title")),
+    Deed.LEVEL: (_OPEN, _level),
 }

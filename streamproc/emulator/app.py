@@ -15,6 +15,8 @@ from streamproc.emulator.control import control
 from streamproc.emulator.emulator import Emulator
 from streamproc.emulator.events import events
 from streamproc.emulator.page import PAGE
+from streamproc.emulator.rest import rest
+from streamproc.emulator.rest_incidents import incidents
 
 
 def build(
@@ -38,6 +40,8 @@ def build(
     app.state.emulator = emulator
     app.include_router(events(emulator))
     app.include_router(control(emulator))
+    app.include_router(incidents(emulator))
+    app.include_router(rest(emulator))
 
     @app.get("/", response_class=HTMLResponse)
     async def page() -> str:

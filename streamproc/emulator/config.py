@@ -14,6 +14,10 @@ class EmulatorConfig(BaseModel):
 
     rate_limit: int | None = Field(default=None, ge=1)
     """Requests a minute that one routing key may send, then 429; None for no limit. PagerDuty's is about 120."""
+    api_key: str = ""
+    """The key that the REST API takes; any where empty."""
+    rest_rate_limit: int = Field(default=960, ge=1)
+    """Requests a minute to the REST API for each API key, then 429."""
     record: Path | None = None
     """File that every accepted event is appended to, one JSON object a line, before it is answered."""
     webhook_url: str = ""

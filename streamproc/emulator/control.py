@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, HTTPException
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from streamproc.core.errors import Rejected
-from streamproc.emulator.account import Alert, Deed, Incident
-from streamproc.emulator.emulator import Emulator, Taken
+from streamproc.emulator.account import Deed
+from streamproc.emulator.directory import Directory
+from streamproc.emulator.emulator import Asked, Emulator, Taken
 from streamproc.emulator.faults import Fault
+from streamproc.emulator.incident import Alert, Incident
 from streamproc.emulator.webhooks import Delivery
 
 
@@ -25,6 +27,15 @@ class DeedRequest(BaseModel):
     """Text of a note, name of the new assignee, priority (P1) or urgency (high, low)."""
 
 
+class RestLimit(BaseModel):
+    """Another limit of the REST API, until a reset."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    requests_per_minute: int = Field(ge=0)
+    """Requests a minute for each API key; 0 takes none."""
+
+
 def control(emulator: Emulator) -> APIRouter:
     """Return the routes under /_emulator."""
     router = APIRouter(prefix="/_emulator")
@@ -34,6 +45,15 @@ def control(emulator: Emulator) -> APIRouter:
     @router.delete("/state", status_code=204)
     async def reset() -> None:
         emulator.reset()
+
+    @router.put("/directory")
+    async def direct(directory: Directory) -> Directory:
+        emulator.directory = directory
+        return directory
+
+    @router.put("/rest-limit", status_code=204)
+    async def limit(asked: RestLimit) -> None:
+        emulator.rest_limit = asked.requests_per_minute
 
     @router.post("/incidents/{incident_id}/{deed}")
     async def act(incident_id: str, deed: str, request: DeedRequest | None = None) -> Incident:
@@ -55,6 +75,10 @@ def _add_views(router: APIRouter, emulator: Emulator) -> None:
     @router.get("/requests")
     async def requests(after: int = 0) -> list[Taken]:
         return [taken for taken in emulator.requests if taken.n > after]
+
+    @router.get("/rest-requests")
+    async def rest_requests() -> list[Asked]:
+        return list(emulator.rest_requests)
 
     @router.get("/alerts")
     async def alerts() -> list[Alert]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import secrets
 from collections import defaultdict, deque
 from collections.abc import Callable
@@ -15,10 +16,12 @@ import httpx
 from pydantic import BaseModel
 
 from streamproc.core.errors import Defect, Unusable
-from streamproc.emulator.account import Account, Deed, Effect, Incident
+from streamproc.emulator.account import Account, Deed, Effect
 from streamproc.emulator.config import EmulatorConfig
 from streamproc.emulator.contract import Kind
+from streamproc.emulator.directory import Directory
 from streamproc.emulator.faults import FaultKind, Faults
+from streamproc.emulator.incident import Alert, Incident
 from streamproc.emulator.webhooks import Webhooks
 
 _MINUTE = timedelta(seconds=60)
@@ -45,6 +48,18 @@ class Taken(BaseModel):
     event: dict[str, Any] = {}
     raw: str = ""
     """The beginning of a body that is not JSON."""
+
+
+class Asked(BaseModel):
+    """One request to the REST API."""
+
+    at: datetime
+    method: str
+    path: str
+    query: str
+    status: int | None
+    """HTTP status answered, None where there was no answer."""
+    fault: FaultKind | None = None
 
 
 class Connections:
@@ -98,6 +113,9 @@ class Emulator:
         self.webhooks = Webhooks(config, webhook_transport)
         self.connections = Connections()
         self.requests: deque[Taken] = deque(maxlen=config.keep_requests)
+        self.rest_requests: deque[Asked] = deque(maxlen=config.keep_requests)
+        self.rest_limit = config.rest_rate_limit
+        self.directory = Directory()
         self._count = 0
         self._recent: defaultdict[str, deque[datetime]] = defaultdict(deque)
         self._record = _append_to(config.record) if config.record else None
@@ -109,26 +127,41 @@ class Emulator:
             self._record.close()
 
     def reset(self) -> None:
-        """Forget alerts, incidents, requests, deliveries and faults; the record file stays."""
+        """Forget everything since the start but the record file."""
         self.account = Account()
         self.faults.clear()
         self.requests.clear()
-        self.webhooks.deliveries.clear()
+        self.rest_requests.clear()
+        self.rest_limit = self.config.rest_rate_limit
+        self.directory = Directory()
+        self.webhooks.reset()
         self._recent.clear()
         self._count = 0
 
     def limited(self, routing_key: str) -> bool:
         """Count a request against the limit of its key over the last 60 s; True where it is over it."""
-        if self.config.rate_limit is None:
-            return False
+        return self.config.rate_limit is not None and self._spend(routing_key, self.config.rate_limit) < 0
+
+    def rest_left(self, api_key: str) -> tuple[int, int]:
+        """Count a request to the REST API; return how many are left in the last 60 s, -1 where it is over the limit.
+
+        The second figure is the seconds until one more is.
+        """
+        name = f"rest/{api_key}"
+        left = self._spend(name, self.rest_limit)
+        recent = self._recent[name]
+        wait = _MINUTE - (self.clock() - recent[0]) if recent else _MINUTE
+        return left, max(1, math.ceil(wait.total_seconds()))
+
+    def _spend(self, name: str, limit: int) -> int:
         now = self.clock()
-        recent = self._recent[routing_key]
+        recent = self._recent[name]
         while recent and now - recent[0] >= _MINUTE:
             recent.popleft()
-        if len(recent) >= self.config.rate_limit:
-            return True
+        if len(recent) >= limit:
+            return -1
         recent.append(now)
-        return False
+        return limit - len(recent)
 
     def note(self, kind: Kind, path: str, event: dict[str, Any], **told: Any) -> Taken:
         """Remember a request; `told` are further fields of `Taken`."""
@@ -172,8 +205,9 @@ class Emulator:
         if self._record is not None:
             self._record.write(json.dumps(taken.model_dump(mode="json"), ensure_ascii=False) + "\n")
             self._record.flush()
-        if incident is not None and (told := _TOLD.get(effect)):
-            self.webhooks.tell(told, incident, now)
+        told = _TOLD.get(effect)
+        if incident is not None and told and not (told == "resolved" and incident.status != "resolved"):
+            self.webhooks.tell(told, incident, self.directory, now)
         return taken
 
     def act(self, incident: Incident, deed: Deed, by: str, value: str) -> None:
@@ -184,7 +218,26 @@ class Emulator:
         """
         now = self.clock()
         self.account.act(incident, deed, by, value, now)
-        self.webhooks.tell(str(deed), incident, now, by=by, note=value)
+        told = "escalated" if deed is Deed.LEVEL else str(deed)
+        self.webhooks.tell(told, incident, self.directory, now, by=by, note=value)
+
+    def merge(self, target: Incident, sources: list[Incident], by: str) -> None:
+        """Merge incidents into one as a person does, and tell webhooks of those that are resolved by it.
+
+        Raises:
+            Rejected: the target does not allow it.
+        """
+        now = self.clock()
+        self.account.merge(target, sources, by, now)
+        for source in sources:
+            self.webhooks.tell("resolved", source, self.directory, now, by=by)
+
+    def resolve_alert(self, alert: Alert, by: str) -> None:
+        """Resolve one alert as a person does, and tell webhooks where its incident is resolved with it."""
+        now = self.clock()
+        if self.account.resolve_alert(alert, by, now):
+            incident = self.account.incidents[alert.incident_id]
+            self.webhooks.tell("resolved", incident, self.directory, now, by=by)
 
 
 def _append_to(path: Path) -> TextIO:

@@ -17,10 +17,14 @@ class FaultKind(StrEnum):
     """Not taken; answered with 429."""
     STALL = "stall"
     """Not taken; no answer for `seconds`, then the connection is closed."""
+    SLOW = "slow"
+    """Taken, and answered only after `seconds`."""
     DROP_BEFORE = "drop_before"
     """Not taken; the connection is closed without an answer."""
     DROP_AFTER = "drop_after"
     """Taken; the connection is closed without an answer, so that the sender cannot know."""
+    SWALLOW = "swallow"
+    """Answered as if it were taken, and nothing comes of it. Of the Events API alone."""
 
 
 class Fault(BaseModel):
@@ -39,9 +43,9 @@ class Fault(BaseModel):
     routing_key: str | None = None
     """Only requests with this routing key."""
     action: str | None = None
-    """Only requests with this action: trigger, acknowledge, resolve or change."""
+    """Only requests with this action: trigger, acknowledge, resolve, change, or rest for those to the REST API."""
     seconds: float = Field(default=30.0, ge=0.0)
-    """How long a stall lasts."""
+    """How long a stall lasts, or a slow answer takes."""
     retry_after: str | None = None
     """Retry-After header of a 429 or 500."""
     hits: int = 0

@@ -18,13 +18,14 @@ from typing import Any, Literal
 import httpx
 from pydantic import BaseModel
 
-from streamproc.emulator.account import Incident
 from streamproc.emulator.config import EmulatorConfig
+from streamproc.emulator.directory import Directory
+from streamproc.emulator.incident import Incident
+from streamproc.emulator.shapes import moment, reference, webhook_incident, webhook_note
+from streamproc.emulator.subscriptions import OWN, Subscription
 
 _ANSWER_WITHIN = 5.0
 _LONGEST_PAUSE = 30.0
-_SITE = "https://emulator.pagerduty.test"
-_API = "https://api.pagerduty.test"
 
 
 class Delivery(BaseModel):
@@ -33,6 +34,8 @@ class Delivery(BaseModel):
     id: str
     event_type: str
     incident_id: str
+    """Empty for a ping."""
+    subscription_id: str
     state: Literal["pending", "delivered", "dropped"] = "pending"
     attempts: int = 0
     status: int | None = None
@@ -51,35 +54,70 @@ class Webhooks:
         self._config = config
         self._http = httpx.AsyncClient(transport=transport, timeout=_ANSWER_WITHIN)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._turns: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
         self.deliveries: list[Delivery] = []
+        self.subscriptions: dict[str, Subscription] = {}
+        self.reset()
 
-    def tell(self, event_type: str, incident: Incident, now: datetime, by: str = "", note: str = "") -> None:
-        """Send `incident.<event_type>` as the incident stands now; returns at once.
+    def reset(self) -> None:
+        """Forget deliveries, and all subscriptions but the one of the settings."""
+        self.deliveries.clear()
+        self.subscriptions.clear()
+        if self._config.webhook_url:
+            own = Subscription(id=OWN, url=self._config.webhook_url, secret=self._config.webhook_secret)
+            self.subscriptions[OWN] = own
+
+    def tell(
+        self, event_type: str, incident: Incident, directory: Directory, now: datetime, by: str = "", note: str = ""
+    ) -> None:
+        """Send `incident.<event_type>` as the incident stands now to whoever wants it; returns at once.
 
         Args:
             event_type: without `incident.`.
             incident: what it happened to.
+            directory: the account's.
             now: when.
             by: the person who did it; empty where an event of the API did.
             note: content of an annotation.
         """
-        if not self._config.webhook_url:
-            return
-        event = {
+        shown = webhook_incident(incident, directory)
+        event: dict[str, Any] = {
             # Never the same again, in whichever run: receivers tell redeliveries by it.
             "id": secrets.token_hex(13).upper(),
             "event_type": f"incident.{event_type}",
             "resource_type": "incident",
-            "occurred_at": _moment(now),
-            "agent": _reference("user", "users", by) if by else None,
+            "occurred_at": moment(now),
+            "agent": reference("user", by) if by else None,
             "client": {"name": incident.client} if incident.client and not by else None,
-            "data": _note(incident, note) if event_type == "annotated" else _incident(incident),
+            "data": webhook_note(incident, note) if event_type == "annotated" else shown,
         }
-        delivery = Delivery(id=secrets.token_hex(13), event_type=event["event_type"], incident_id=incident.id)
+        for subscription in self.subscriptions.values():
+            if subscription.wants(event["event_type"], shown):
+                self._send(subscription, event, incident.id)
+
+    def ping(self, subscription: Subscription, now: datetime) -> None:
+        """Send a test event; returns at once."""
+        event = {
+            "id": secrets.token_hex(13).upper(),
+            "event_type": "pagey.ping",
+            "resource_type": "pagey",
+            "occurred_at": moment(now),
+            "agent": None,
+            "client": None,
+            "data": {"message": "Hello from your friend Pagey!", "type": "ping"},
+        }
+        self._send(subscription, event, "")
+
+    def _send(self, subscription: Subscription, event: dict[str, Any], incident_id: str) -> None:
+        delivery = Delivery(
+            id=secrets.token_hex(13),
+            event_type=event["event_type"],
+            incident_id=incident_id,
+            subscription_id=subscription.id,
+        )
         self.deliveries.append(delivery)
         body = json.dumps({"event": event}, separators=(",", ":")).encode()
-        task = asyncio.create_task(self._deliver(delivery, body))
+        task = asyncio.create_task(self._deliver(subscription, delivery, body))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -96,28 +134,29 @@ class Webhooks:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._http.aclose()
 
-    async def _deliver(self, delivery: Delivery, body: bytes) -> None:
+    async def _deliver(self, subscription: Subscription, delivery: Delivery, body: bytes) -> None:
         headers = {
             "Content-Type": "application/json",
             "User-Agent": "PagerDuty-Webhook/V3.0",
-            "X-PagerDuty-Signature": sign(self._config.webhook_secret, body),
+            "X-PagerDuty-Signature": sign(subscription.secret, body),
             "X-Webhook-Id": delivery.id,
-            "X-Webhook-Subscription": "PEMULATOR",
+            "X-Webhook-Subscription": subscription.id,
         }
         # A lock wakes its waiters in the order in which they came: later events of an incident queue behind.
-        async with self._turns[delivery.incident_id]:
+        async with self._turns[subscription.id, delivery.incident_id]:
             while delivery.state == "pending":
                 delivery.attempts += 1
-                delivery.status = await self._post(body, headers)
+                delivery.status = await self._post(subscription.url, body, headers)
                 delivery.state = self._judge(delivery)
                 if delivery.state == "pending":
                     pause = self._config.webhook_backoff * 2 ** min(delivery.attempts - 1, 16)
                     await asyncio.sleep(min(pause, _LONGEST_PAUSE))
+            subscription.judge(delivered=delivery.state == "delivered")
 
-    async def _post(self, body: bytes, headers: dict[str, str]) -> int | None:
+    async def _post(self, url: str, body: bytes, headers: dict[str, str]) -> int | None:
         try:
             async with asyncio.timeout(_ANSWER_WITHIN):
-                return (await self._http.post(self._config.webhook_url, content=body, headers=headers)).status_code
+                return (await self._http.post(url, content=body, headers=headers)).status_code
         except (httpx.HTTPError, TimeoutError):
             return None
 
@@ -127,58 +166,3 @@ class Webhooks:
             return "delivered"
         final = status is not None and 400 <= status < 500 and status != HTTPStatus.TOO_MANY_REQUESTS  # noqa: PLR2004  4xx
         return "dropped" if final or delivery.attempts >= self._config.webhook_attempts else "pending"
-
-
-def _moment(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _reference(kind: str, path: str, summary: str) -> dict[str, str]:
-    name = f"P{hashlib.sha256(f'{kind}/{summary}'.encode()).hexdigest()[:6].upper()}"
-    return {
-        "html_url": f"{_SITE}/{path}/{name}",
-        "id": name,
-        "self": f"{_API}/{path}/{name}",
-        "summary": summary,
-        "type": f"{kind}_reference",
-    }
-
-
-def _incident(incident: Incident) -> dict[str, Any]:
-    priority = incident.priority
-    return {
-        "id": incident.id,
-        "type": "incident",
-        "self": f"{_API}/incidents/{incident.id}",
-        "html_url": f"{_SITE}/incidents/{incident.id}",
-        "number": incident.number,
-        "status": incident.status,
-        "incident_key": incident.incident_key,
-        "created_at": _moment(incident.created_at),
-        "title": incident.title,
-        "service": _reference("service", "services", f"Service of key ...{incident.routing_key[-4:]}"),
-        "assignees": [_reference("user", "users", incident.assignee)],
-        "escalation_policy": _reference("escalation_policy", "escalation_policies", "Default"),
-        "teams": [],
-        "priority": _reference("priority", "priorities", priority) if priority else None,
-        "urgency": incident.urgency,
-        "conference_bridge": None,
-        "resolve_reason": None,
-        "incident_type": {"name": "incident_default"},
-    }
-
-
-def _note(incident: Incident, content: str) -> dict[str, Any]:
-    return {
-        "incident": {
-            "html_url": f"{_SITE}/incidents/{incident.id}",
-            "id": incident.id,
-            "self": f"{_API}/incidents/{incident.id}",
-            "summary": incident.title,
-            "type": "incident_reference",
-        },
-        "id": f"N{len(incident.notes):06d}",
-        "content": content,
-        "trimmed": False,
-        "type": "incident_note",
-    }

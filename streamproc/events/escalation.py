@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 
 from streamproc.core.event import Event, Explained, Frozen, Scalar
+from streamproc.core.trace import TRACEPARENT, parse
 from streamproc.events.alert import Link, Severity
 
 
@@ -65,6 +67,19 @@ class Escalation(Explained):
     at: AwareDatetime
     """When it was decided (the log's time)."""
     receipt: Receipt | None = None
+    repair: bool = Field(default=False, exclude_if=lambda told: not told)
+    """True where PagerDuty is known to have the alert: its resolve was lost, and is sent whatever is known here."""
+    traceparent: str = Field(default="", exclude_if=lambda told: not told)
+    """The span that the request to PagerDuty continues, kept in the row of what waits. Decides nothing."""
+
+    @classmethod
+    def decode(cls, value: bytes, headers: Mapping[str, bytes]) -> Self:
+        """Return the escalation of a record, with the trace that it belongs to."""
+        event = super().decode(value, headers)
+        trace = headers.get(TRACEPARENT)
+        if trace is None or parse(trace) is None:
+            return event
+        return event.model_copy(update={"traceparent": trace.decode()})
 
     @property
     def urgent(self) -> bool:

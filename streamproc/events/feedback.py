@@ -23,6 +23,10 @@ class FeedbackKind(StrEnum):
     PRIORITY = "priority"
     URGENCY = "urgency"
     TRIGGERED = "triggered"
+    MERGED = "merged"
+    """A person merged it into another incident of PagerDuty; its alert lives on there."""
+    MISSING = "missing"
+    """The reconciler found no open alert of it at PagerDuty although nobody closed one."""
     LABEL = "label"
     """An explicit verdict: `page` says whether the page was worth it."""
 

@@ -132,6 +132,8 @@ class Incident(Explained):
     context: Context | None = None
     classification: Classification | None = None
     decision: Decision | None = None
+    canary: bool = False
+    """True where it is no trouble at all, but a process that looks whether the way of all alerts is open."""
 
 
 class Reconsider(Event):

@@ -7,15 +7,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import FastAPI
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Counter
 from starlette.types import Receive, Scope, Send
 
 from streamproc import __version__
 from streamproc.gateway import console, feedback, ingest, operations, refusal
 from streamproc.gateway.access import Gate, Keys
 from streamproc.gateway.config import GatewayConfig
+from streamproc.gateway.room import Room
 from streamproc.gateway.telemetry import INGEST_ROUTE, Observed, Telemetry
-from streamproc.ports import Desk, Inlet
+from streamproc.gateway.tracing import Tracing
+from streamproc.ports import Desk, Inlet, Traces
+from streamproc.reconcile.report import ReconciliationStatus
 
 
 def utc_now() -> datetime:
@@ -26,7 +29,7 @@ def utc_now() -> datetime:
 class Gateway(FastAPI):
     """FastAPI, with the ingest path taken out before the router, and put back into OpenAPI."""
 
-    def __init__(self, taking: ingest.Ingest) -> None:
+    def __init__(self, taking: ingest.Ingest, dropped: Counter) -> None:
         super().__init__(
             title="streamproc",
             version=__version__,
@@ -36,6 +39,8 @@ class Gateway(FastAPI):
             telemetry={"auto_configure": False},
         )
         self._taking = taking
+        self.dropped = dropped
+        """Counts connections that the server closes, by reason."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -59,6 +64,9 @@ def build(
     registry: CollectorRegistry,
     clock: Callable[[], datetime] = utc_now,
     keys: Keys | None = None,
+    probed: operations.Probed | None = None,
+    traces: Traces | None = None,
+    reconciliation: Callable[[], ReconciliationStatus] = operations.not_reconciled,
 ) -> FastAPI:
     """Return the gateway.
 
@@ -69,15 +77,19 @@ def build(
         registry: where metrics are kept and shown from.
         clock: the moment (UTC).
         keys: tokens and signing secrets, where they may change while it runs; those of `config` by default.
+        probed: what `/ready` asks, where that is not the desk: alerts may be taken before what is shown has caught up.
+        traces: where spans of ingest requests go; None where none are made.
+        reconciliation: how the comparison with PagerDuty stands; called on the event loop.
     """
     telemetry = Telemetry(registry)
     keys = keys or Keys(config)
     gate = Gate(keys)
-    app = Gateway(ingest.Ingest(config, inlet, gate, telemetry))
+    room = Room(config)
+    app = Gateway(ingest.Ingest(config, inlet, gate, telemetry, room, Tracing(traces, clock)), telemetry.dropped)
     refusal.install(app, config.retry_after)
     app.add_middleware(Observed, telemetry=telemetry)
-    app.include_router(operations.health(desk, registry))
-    app.include_router(feedback.router(config, inlet, desk, gate, keys, telemetry, clock))
-    app.include_router(operations.router(config, inlet, desk, gate))
+    app.include_router(operations.health(probed or desk, registry))
+    app.include_router(feedback.router(config, inlet, desk, gate, keys, telemetry, room, clock))
+    app.include_router(operations.router(config, inlet, desk, gate, reconciliation))
     app.include_router(console.router(desk, gate, clock))
     return app

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from starlette.types import Message, Receive
 
@@ -26,40 +26,44 @@ DRAIN = 4
 """A body of up to this many times the limit is read off and thrown away, so that its sender sees the answer."""
 
 
-async def read_json(headers: Mapping[bytes, bytes], receive: Receive, config: GatewayConfig) -> bytes:
+Hold = Callable[[int], None]
+"""Counts that many more bytes as held, fewer where it is negative; raises a Refusal where there is no room for them."""
+
+
+async def read_json(headers: Mapping[bytes, bytes], receive: Receive, config: GatewayConfig, hold: Hold) -> bytes:
     """Return the body of a request that should hold JSON, unpacked but not parsed.
 
     Raises:
-        Refusal: 413 too large, 415 another type or encoding, 400 broken compression or cut short, 503 too slow.
+        Refusal: 413 too large, 415 another type or encoding, 400 broken compression or cut short, 503 too slow or no
+            room.
     """
     _check_type(headers.get(b"content-type", b""))
     encoding = headers.get(b"content-encoding", b"identity").strip().lower()
     if encoding not in {b"", b"identity", b"gzip", b"x-gzip"}:
         message = f"The content encoding {_shown(encoding)} is not understood."
         raise Refusal(415, "content_encoding", message, "Send the body as it is, or gzip.", {"accept-encoding": "gzip"})
-    body = await read_body(headers, receive, config)
-    return unzip(body, config.body_limit) if encoding in {b"gzip", b"x-gzip"} else body
+    body = await read_body(headers, receive, config, hold)
+    if encoding not in {b"gzip", b"x-gzip"}:
+        return body
+    plain = unzip(body, config.body_limit)
+    hold(len(plain) - len(body))
+    return plain
 
 
-async def read_body(headers: Mapping[bytes, bytes], receive: Receive, config: GatewayConfig) -> bytes:
+async def read_body(headers: Mapping[bytes, bytes], receive: Receive, config: GatewayConfig, hold: Hold) -> bytes:
     """Return the body of a request as it was sent, never holding more than the limit, whatever Content-Length says.
 
     Raises:
-        Refusal: 413 too large, 400 cut short, 503 too slow (a 4xx would make the sender drop it, and the fault may be
-            ours).
+        Refusal: 413 too large, 400 cut short, 503 no room or too slow (a 4xx would make the sender drop it, and the
+            fault may be ours).
     """
     declared = headers.get(b"content-length", b"0")
     if declared.isdigit() and int(declared[:20]) > config.body_limit * DRAIN:
         raise _too_large(config.body_limit)
-    message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body", False):
-        body: bytes = message.get("body", b"")
-        if len(body) > config.body_limit:
-            raise _too_large(config.body_limit)
-        return body
     try:
+        # The first piece too: a client may declare a body and never begin it.
         async with asyncio.timeout(config.body_timeout):
-            return await _gather(message, receive, config.body_limit)
+            return await _gather(receive, config.body_limit, hold)
     except TimeoutError:
         text = f"The body was not complete after {config.body_timeout:g} s."
         mend = "Send it again; gateway.body_timeout sets the time."
@@ -67,23 +71,25 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, config: Ga
         raise Refusal(503, "body_too_slow", text, mend, headers_) from None
 
 
-async def _gather(message: Message, receive: Receive, limit: int) -> bytes:
+async def _gather(receive: Receive, limit: int, hold: Hold) -> bytes:
     held, seen = bytearray(), 0
     while True:
+        message: Message = await receive()
         if message["type"] != "http.request":
             raise Refusal(400, "cut_short", "The connection ended before the body was complete.", "Send it again.")
         piece: bytes = message.get("body", b"")
         seen += len(piece)
         if seen <= limit:
+            hold(len(piece))
             held += piece
-        else:
+        elif held:
+            hold(-len(held))
             held.clear()
         more = message.get("more_body", False)
         if seen > limit and (not more or seen > limit * DRAIN):
             raise _too_large(limit)
         if not more:
             return bytes(held)
-        message = await receive()
 
 
 def unzip(body: bytes, limit: int) -> bytes:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from streamproc.core.errors import Unusable
 
@@ -32,17 +32,27 @@ class GatewayConfig(BaseModel):
     """Whether PagerDuty's webhooks must be signed; unsigned ones are taken from this machine only. Set it as
     `pagerduty.security.webhook_validation`."""
     body_limit: int = Field(default=5_000_000, ge=1_000)
-    """Largest body of a request in bytes, also after decompression."""
-    max_in_flight: int = Field(default=256, ge=1)
-    """Ingest requests that may be read or wait for the log at the same time; one more is answered 503 at once."""
+    """Largest body of a request in bytes, also after decompression. On Kafka at most 5,400,000."""
+    max_in_flight: int = Field(default=512, ge=1)
+    """Requests that may be read or wait for the log at the same time; one more is answered 503 at once. A source may
+    have as many as are left free, so half of them alone, and one that floods leaves room for the others."""
+    max_in_flight_bytes: int = Field(default=128_000_000, ge=2_000)
+    """Bytes that these requests may hold, shared in the same way; at least twice `body_limit`."""
     body_timeout: float = Field(default=10.0, gt=0)
-    """Seconds that a body which comes in pieces may take."""
+    """Seconds that a body may take to come."""
     append_timeout: float = Field(default=10.0, gt=0)
     """Seconds that an ingest request waits for the log before it is answered 503; Datadog gives up after 15."""
     webhook_timeout: float = Field(default=4.0, gt=0, lt=5)
     """The same for PagerDuty's webhooks: PagerDuty gives up after 5."""
     retry_after: int = Field(default=5, ge=1)
     """Seconds in `Retry-After` of a 503 where the log names no time itself."""
+
+    @model_validator(mode="after")
+    def _takes_a_body(self) -> Self:
+        if self.max_in_flight_bytes < 2 * self.body_limit:
+            message = "max_in_flight_bytes is less than twice body_limit, so the largest body could never come in"
+            raise ValueError(message)
+        return self
 
 
 def hash_token(token: str) -> str:

@@ -8,18 +8,19 @@ from typing import Any, Self
 
 import structlog
 from fastapi import APIRouter, Depends, Request
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.json_schema import models_json_schema
 from starlette.concurrency import run_in_threadpool
 
 from streamproc.core.identity import digest
 from streamproc.events.feedback import Feedback, FeedbackKind
 from streamproc.gateway.access import Gate, Keys
-from streamproc.gateway.body import read_body, read_json
+from streamproc.gateway.body import Hold, read_body, read_json
 from streamproc.gateway.config import GatewayConfig
 from streamproc.gateway.durable import append
 from streamproc.gateway.pagerduty import read, signed
 from streamproc.gateway.refusal import ErrorBody, Refusal, unprocessable
+from streamproc.gateway.room import Room
 from streamproc.gateway.telemetry import Telemetry
 from streamproc.ports import Desk, Entry, Inlet
 
@@ -46,7 +47,7 @@ class FeedbackGiven(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    incident_id: str = Field(max_length=255)
+    incident_id: str = Field(min_length=1, max_length=255)
     """The incident, `in:v1:...`."""
     kind: FeedbackKind
     """What was done; `label` with `page` says whether the page was worth it."""
@@ -61,6 +62,15 @@ class FeedbackGiven(BaseModel):
     feedback_id: str = Field(default="", max_length=200)
     """The sender's own id: the same feedback sent twice with it counts once. Without it every request counts."""
 
+    @field_validator("at")
+    @classmethod
+    def _within_the_calendar(cls, given: datetime | None) -> datetime | None:
+        try:
+            return None if given is None else given.astimezone(UTC)
+        except OverflowError:
+            message = "is outside the calendar in UTC"
+            raise ValueError(message) from None
+
     @model_validator(mode="after")
     def _labelled(self) -> Self:
         if (self.kind is FeedbackKind.LABEL) != (self.page is not None):
@@ -70,7 +80,7 @@ class FeedbackGiven(BaseModel):
     def event(self, now: datetime) -> Feedback:
         """Return it as it goes into the log; its id comes from the given one and the content."""
         at = self.at or now
-        named = self.feedback_id or at.astimezone(UTC).isoformat()
+        named = self.feedback_id or at.isoformat()
         content = (self.incident_id, self.kind, self.by, self.value, str(self.page))
         return Feedback(
             feedback_id=f"api:{digest(named, *content)[:32]}",
@@ -114,7 +124,9 @@ _SIGNED = {
 _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": says}
     for status, says in {
+        400: "The body was cut short, or is broken gzip.",
         401: "The signature or token is missing or wrong.",
+        403: "A web page of another site sent it.",
         413: "The body is larger than the limit.",
         503: "The log takes nothing now: send the same request again after `Retry-After` seconds.",
     }.items()
@@ -128,6 +140,7 @@ def router(
     gate: Gate,
     keys: Keys,
     telemetry: Telemetry,
+    room: Room,
     clock: Callable[[], datetime],
 ) -> APIRouter:
     """Return the routes."""
@@ -149,7 +162,8 @@ def router(
         A signed webhook is always answered 202, or 503 for a while: after three other 4xx in a row PagerDuty would
         switch the whole subscription off.
         """
-        body = await _read_webhook(config, gate, keys, request)
+        with room.enter("pagerduty") as place:
+            body = await _read_webhook(config, gate, keys, request, place.hold)
         webhook_id = request.headers.get("x-webhook-id", "")
         heard = read(body, webhook_id)
         if heard.feedback is not None:
@@ -164,12 +178,13 @@ def router(
         "/v1/feedback",
         status_code=202,
         dependencies=[Depends(gate)],
-        responses={**_ERRORS, 404: {"model": ErrorBody}, 422: {"model": ErrorBody}},
+        responses={**_ERRORS, 404: {"model": ErrorBody}, 415: {"model": ErrorBody}, 422: {"model": ErrorBody}},
         openapi_extra=_GIVEN,
     )
     async def give(request: Request) -> FeedbackTaken:
         """Take what a person or another tool says about an incident."""
-        body = await read_json(dict(request.scope["headers"]), request.receive, config)
+        with room.enter("feedback") as place:
+            body = await read_json(dict(request.scope["headers"]), request.receive, config, place.hold)
         try:
             given = FeedbackGiven.model_validate_json(body)
         except ValidationError as error:
@@ -184,7 +199,7 @@ def router(
     return routes
 
 
-async def _read_webhook(config: GatewayConfig, gate: Gate, keys: Keys, request: Request) -> bytes:
+async def _read_webhook(config: GatewayConfig, gate: Gate, keys: Keys, request: Request, hold: Hold) -> bytes:
     """Return the body of a webhook that is signed, or that need not be and comes from this machine.
 
     Raises:
@@ -193,12 +208,12 @@ async def _read_webhook(config: GatewayConfig, gate: Gate, keys: Keys, request: 
     headers = dict(request.scope["headers"])
     if not config.webhook_validation:
         gate.admit_local("POST", headers)
-        return await read_body(headers, request.receive, config)
+        return await read_body(headers, request.receive, config, hold)
     if not keys.secrets:
         message = "No webhook secret is configured, so nothing can be told from a forgery."
         mend = "Put the subscription's secret into gateway.webhook_secrets (PAGERDUTY_WEBHOOK_SECRET)."
         raise Refusal(503, "webhooks_not_configured", message, mend, {"retry-after": str(WEBHOOK_RETRY)})
-    body = await read_body(headers, request.receive, config)
+    body = await read_body(headers, request.receive, config, hold)
     if not signed(request.headers.get("x-pagerduty-signature", ""), body, keys.secrets):
         message = "No signature in X-PagerDuty-Signature fits the body and a configured secret."
         raise Refusal(401, "bad_signature", message, "Compare the subscription's secret with gateway.webhook_secrets.")

@@ -6,7 +6,6 @@ FastAPI route costs four times as much. `DESCRIPTION` puts it into OpenAPI.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from time import perf_counter
 from typing import Any
@@ -14,13 +13,16 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from streamproc.core.errors import Rejected, Transient
+from streamproc.core.trace import TRACEPARENT
 from streamproc.events.raw import RawAlert
 from streamproc.gateway.access import SCHEME, Gate
 from streamproc.gateway.body import read_json
 from streamproc.gateway.config import GatewayConfig
 from streamproc.gateway.durable import append
 from streamproc.gateway.refusal import DEFECT, Refusal, Reply, overloaded
+from streamproc.gateway.room import Room
 from streamproc.gateway.telemetry import INGEST_ROUTE, Telemetry
+from streamproc.gateway.tracing import Tracing
 from streamproc.ports import Entry, Inlet
 from streamproc.sources import SOURCES, Refused, envelope
 
@@ -34,35 +36,42 @@ MENDS = {
     "datadog": "Use the payload template of docs/sources.md in the Datadog webhook.",
     "generic": "Send the generic JSON of docs/sources.md.",
 }
-TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class Ingest:
     """The ASGI application behind `PREFIX`."""
 
-    def __init__(self, config: GatewayConfig, inlet: Inlet, gate: Gate, telemetry: Telemetry) -> None:
+    def __init__(
+        self, config: GatewayConfig, inlet: Inlet, gate: Gate, telemetry: Telemetry, room: Room, tracing: Tracing
+    ) -> None:
         self._config = config
         self._inlet = inlet
         self._gate = gate
         self._telemetry = telemetry
-        self._in_flight = 0
+        self._room = room
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; a defect is answered 500, which senders repeat, and goes on to the server's log."""
         started = perf_counter()
         source = scope["path"][len(PREFIX) :]
+        headers = dict(scope["headers"])
+        traced = self._tracing.begin(headers.get(TRACEPARENT.encode()))
         reply = DEFECT
         try:
-            reply = await self._reply(source, scope, receive)
+            reply = await self._reply(source, scope, headers, receive, traced.carried)
         finally:
             if reply is DEFECT:
                 self._telemetry.rejected.labels(_label(source), "internal").inc()
             await _answer(send, reply)
             self._telemetry.answered(INGEST_ROUTE, reply.status, started)
+            self._tracing.end(traced, source, reply.status)
 
-    async def _reply(self, source: str, scope: Scope, receive: Receive) -> Reply:
+    async def _reply(
+        self, source: str, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, trace: bytes | None
+    ) -> Reply:
         try:
-            count = await self._take(source, scope, receive)
+            count = await self._take(source, scope, headers, receive, trace)
         except Transient as error:
             refusal = overloaded(error, self._config.retry_after)
         except Refusal as error:
@@ -73,35 +82,29 @@ class Ingest:
         self._telemetry.rejected.labels(_label(source), refusal.reason).inc()
         return Reply.of(refusal)
 
-    async def _take(self, source: str, scope: Scope, receive: Receive) -> int:
+    async def _take(
+        self, source: str, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, trace: bytes | None
+    ) -> int:
         """Return how many alerts a request brought, once it is in the log."""
-        headers = dict(scope["headers"])
         if source not in HEADERS:
             message = f"No source is called {source[:40]!r}."
             raise Refusal(404, "unknown_source", message, f"Post to {PREFIX} and one of {', '.join(SOURCES)}.")
         if scope["method"] != "POST":
             raise Refusal(405, "method_not_allowed", "Alerts are posted.", "Use POST.", {"allow": "POST"})
         self._gate.admit("POST", headers)
-        if self._in_flight >= self._config.max_in_flight:
-            message = f"{self._in_flight} requests already wait for the log."
-            mend = "Send it again after the seconds in Retry-After; gateway.max_in_flight sets the number."
-            raise Refusal(503, "too_many_in_flight", message, mend, {"retry-after": str(self._config.retry_after)})
-        self._in_flight += 1
-        try:
-            body = await read_json(headers, receive, self._config)
-            return await self._append(source, body, headers.get(b"traceparent"))
-        finally:
-            self._in_flight -= 1
+        with self._room.enter(source) as place:
+            body = await read_json(headers, receive, self._config, place.hold)
+            return await self._append(source, body, trace)
 
-    async def _append(self, source: str, body: bytes, traceparent: bytes | None) -> int:
+    async def _append(self, source: str, body: bytes, trace: bytes | None) -> int:
         try:
             found = envelope(source, body)
         except Rejected as refusal:
             status = 400 if refusal.reason == Refused.NOT_JSON else 422
             raise Refusal(status, refusal.reason, f"{refusal}.", MENDS[source]) from None
         record_headers = HEADERS[source]
-        if traceparent is not None and TRACEPARENT.fullmatch(traceparent):
-            record_headers = {**record_headers, "traceparent": traceparent}
+        if trace is not None:
+            record_headers = {**record_headers, TRACEPARENT: trace}
         entry = Entry(TOPIC, found.group.encode("utf-8", "replace"), body, record_headers)
         await append(self._inlet, entry, self._config.append_timeout)
         return found.count
@@ -124,6 +127,7 @@ _SAYS = {
     "401": "The token is missing or wrong.",
     "403": "A web page of another site sent it.",
     "404": "No such source.",
+    "405": "Alerts are posted: the header `Allow` says so.",
     "413": "The body is larger than the limit.",
     "415": "The content type or encoding is not understood.",
     "422": "The body is JSON, but not of this source's shape.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, Protocol, Self
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -17,6 +18,7 @@ from streamproc.gateway.config import GatewayConfig
 from streamproc.gateway.durable import append
 from streamproc.gateway.refusal import ErrorBody, Refusal
 from streamproc.ports import Desk, Entry, Inlet
+from streamproc.reconcile.report import ReconciliationStatus
 from streamproc.views import IncidentSummary, IncidentView, PipelineStatus
 
 PREVIEW = 200
@@ -159,7 +161,18 @@ def health(desk: Probed, registry: CollectorRegistry) -> APIRouter:
     return routes
 
 
-def router(config: GatewayConfig, inlet: Inlet, desk: Desk, gate: Gate) -> APIRouter:
+def not_reconciled() -> ReconciliationStatus:
+    """Return how the reconciliation stands where there is none."""
+    return ReconciliationStatus(enabled=False)
+
+
+def router(
+    config: GatewayConfig,
+    inlet: Inlet,
+    desk: Desk,
+    gate: Gate,
+    reconciliation: Callable[[], ReconciliationStatus] = not_reconciled,
+) -> APIRouter:
     """Return the operations API."""
     routes = APIRouter(
         prefix="/v1",
@@ -172,6 +185,11 @@ def router(config: GatewayConfig, inlet: Inlet, desk: Desk, gate: Gate) -> APIRo
     def status() -> PipelineStatus:
         """Return how the pipeline stands."""
         return desk.status()
+
+    @routes.get("/reconciliation")
+    async def reconciled() -> ReconciliationStatus:
+        """Return what the last look at PagerDuty found, and what was done about it."""
+        return reconciliation()
 
     @routes.get("/incidents")
     def incidents(
@@ -205,8 +223,10 @@ def router(config: GatewayConfig, inlet: Inlet, desk: Desk, gate: Gate) -> APIRo
         if not letter.topic:
             message = f"The dead letter {letter_id!r} names no topic."
             raise Refusal(409, "not_retryable", message, "It did not come out of an inbox; mend its cause instead.")
-        headers = {name: text.encode() for name, text in letter.headers.items() if name != "now"}
-        await append(inlet, Entry(letter.topic, b"", letter.value, headers), config.append_timeout)
+        if not letter.retryable:
+            message = f"The record of {letter_id!r} was too large for a dead letter."
+            raise Refusal(409, "not_retryable", message, "Have its sender send it again, in smaller pieces.")
+        await append(inlet, Entry.again(letter), config.append_timeout)
         return Retried(retried=letter.letter_id)
 
     return routes

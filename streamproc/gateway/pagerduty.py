@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import AwareDatetime, BaseModel, ValidationError
 
-from streamproc.core.identity import scope_of
+from streamproc.core.identity import SUFFIX, scope_of
 from streamproc.events.feedback import Feedback, FeedbackKind
 
 KINDS = {
@@ -29,8 +29,6 @@ KINDS = {
     "incident.urgency_updated": FeedbackKind.URGENCY,
     "incident.triggered": FeedbackKind.TRIGGERED,
 }
-SECOND = "/2"
-"""Suffix that the dedup key of a second destination may carry."""
 VALUE_LIMIT = 500
 
 
@@ -91,7 +89,7 @@ def read(body: bytes, webhook_id: str) -> Heard:
     """
     try:
         event = _Webhook.model_validate_json(body).event
-        kind = KINDS.get(event.event_type)
+        kind = _kind(event)
         if kind is None:
             return Heard("ignored")
         key = _incident_key(event.data)
@@ -116,6 +114,13 @@ def read(body: bytes, webhook_id: str) -> Heard:
     return Heard(str(kind), feedback)
 
 
+def _kind(event: _Occurrence) -> FeedbackKind | None:
+    """Return what it says; an incident that was merged into another is told as resolved, too."""
+    kind, why = KINDS.get(event.event_type), event.data.get("resolve_reason")
+    merged = kind is FeedbackKind.RESOLVED and isinstance(why, dict) and why.get("type") == "merge_resolve_reason"
+    return FeedbackKind.MERGED if merged else kind
+
+
 def _is_person(agent: _Reference | None, kind: FeedbackKind) -> bool:
     """Return whether a person did it. What we resolve ourselves is told, too, by an integration or by nobody."""
     if agent is None:
@@ -127,10 +132,12 @@ def _incident_key(data: dict[str, Any]) -> str:
     """Return our incident id. Notes name only their incident, so they have one where PagerDuty adds its key."""
     incident = data.get("incident")
     key = data.get("incident_key") or (incident.get("incident_key") if isinstance(incident, dict) else None)
-    return key.removesuffix(SECOND) if isinstance(key, str) else ""
+    return SUFFIX.sub("", key) if isinstance(key, str) else ""
 
 
 def _value(kind: FeedbackKind, data: dict[str, Any]) -> str:
+    if kind is FeedbackKind.MERGED:
+        return _summary(data["resolve_reason"].get("incident"))
     if kind is FeedbackKind.PRIORITY:
         return _summary(data.get("priority"))
     if kind is FeedbackKind.URGENCY:

@@ -6,10 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any, cast
 
 import uvicorn
+from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
+from streamproc.gateway.app import Gateway
+from streamproc.gateway.telemetry import dropped
+from streamproc.gateway.wire import Limits, Wire, fitting
 from streamproc.listening import BACKLOG, listen
 
 KEEP_ALIVE = 75
@@ -30,7 +35,9 @@ class Address:
 
 
 @asynccontextmanager
-async def serve(app: ASGIApp, host: str, port: int, *, stop_within: int = 5) -> AsyncIterator[Address]:
+async def serve(
+    app: ASGIApp, host: str, port: int, *, stop_within: int = 5, limits: Limits | None = None
+) -> AsyncIterator[Address]:
     """Serve `app` while the context is open.
 
     Args:
@@ -38,13 +45,17 @@ async def serve(app: ASGIApp, host: str, port: int, *, stop_within: int = 5) -> 
         host: address or `localhost`; empty for every address.
         port: 0 takes a free one.
         stop_within: seconds that requests in flight may take to end; then they are cut off.
+        limits: what connections may take; by default what fits this process.
 
     Raises:
         Unusable: the address cannot be listened on.
     """
+    counter = app.dropped if isinstance(app, Gateway) else dropped(CollectorRegistry())
+    wire = Wire(limits or fitting(), counter)
     with listen(host, port) as listener:
         config = uvicorn.Config(
             app,
+            http=cast("Any", wire.connect),  # any maker of protocols will do; uvicorn's type asks for a class
             lifespan="off",
             ws="none",
             log_config=None,

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streamproc.events.feedback import FeedbackKind
+from streamproc.gateway.wire import DROPPED
 from streamproc.sources import SOURCES, Refused
 
 INGEST_ROUTE = "/v1/ingest/{source}"
@@ -21,6 +22,7 @@ REASONS = (
     "cut_short",
     "internal",
     "method_not_allowed",
+    "over_share",
     "overloaded",
     "public_host",
     "too_large",
@@ -29,7 +31,7 @@ REASONS = (
     "unknown_source",
 )
 """Why ingest refuses a request before it looks at the body's envelope."""
-ENVELOPE_REASONS = (Refused.NOT_JSON, Refused.WRONG_SHAPE, Refused.TOO_MANY_ALERTS)
+ENVELOPE_REASONS = (Refused.NOT_JSON, Refused.WRONG_SHAPE, Refused.TOO_MANY_ALERTS, Refused.TOO_DEEP)
 STATUSES = (202, 400, 401, 403, 404, 405, 413, 415, 422, 500, 503)
 UNUSED = ("foreign", "ignored", "unjoined", "unreadable")
 """What becomes of webhook events that are no feedback for us."""
@@ -66,6 +68,7 @@ class Telemetry:
             ("kind",),
             registry=registry,
         )
+        self.dropped = dropped(registry)
         for source in SOURCES:
             self.alerts.labels(source)
         for source in (*SOURCES, "unknown"):
@@ -81,6 +84,19 @@ class Telemetry:
         """Count an answer; `started` is of `perf_counter`."""
         self.requests.labels(route, str(status)).inc()
         self.seconds.labels(route).observe(perf_counter() - started)
+
+
+def dropped(registry: CollectorRegistry) -> Counter:
+    """Return the counter of connections that the server closes."""
+    counter = Counter(
+        "streamproc_http_dropped_total",
+        "Connections closed against their client's will, and why.",
+        ("reason",),
+        registry=registry,
+    )
+    for reason in DROPPED:
+        counter.labels(reason)
+    return counter
 
 
 class Observed:

@@ -14,7 +14,7 @@ from streamproc.core.event import Artifact, Wake, iso
 from streamproc.core.fold import Folded, Lookups, fold
 from streamproc.core.record import Outgoing, Position, Record
 from streamproc.core.step import Node, Topology
-from streamproc.core.table import Row, RowKey, RowStore, encode_rows
+from streamproc.core.table import Row, RowKey, RowStore
 from streamproc.core.topic import Topic
 from streamproc.ports import Entry
 from streamproc.runtime.clock import Clock
@@ -106,7 +106,7 @@ class Engine:
         self._guard(part, records)
         begun = time.perf_counter()
         folded = fold(part.node, records, part.rows, part.position, self._lookups, self._letters)
-        written = encode_rows(folded.changes)
+        written = folded.written
         self._commit(part, folded, written)
         part.rows.install(folded.changes, written)
         part.position = folded.position
@@ -134,7 +134,7 @@ class Engine:
                 wake if wake.due <= folded else wake.model_copy(update={"forced": True})
                 for wake in part.timers.take(max(folded, now - PATIENCE), limit)
             ]
-            self._write([_wake(part, wake) for wake in wakes], now)
+            self._write([_wake(part, wake, now) for wake in wakes], now)
             fired += len(wakes)
         return fired
 
@@ -219,9 +219,10 @@ class Engine:
         return zlib.crc32(key) % self.journal.partitions(topic)
 
 
-def _wake(part: Part, wake: Wake) -> Append:
+def _wake(part: Part, wake: Wake, now: datetime) -> Append:
     headers = {"type": wake.TYPE.encode(), "now": iso(wake.due)}
-    return Append(part.node.inbox.name, part.partition, b"", wake.encode(), headers)
+    value = wake.model_copy(update={"fired": now}).encode()
+    return Append(part.node.inbox.name, part.partition, b"", value, headers)
 
 
 def _upstream(topology: Topology, node: Node) -> frozenset[str]:

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from streamproc.runtime.alarm import Survey, Waiting
+from streamproc.runtime.allowance import RESERVE, Allowance
 from streamproc.runtime.lanes import Lane
 from streamproc.runtime.pace import Window
 from streamproc.runtime.work import OTHER, Work
 from streamproc.state import IntentRow
-
-RESERVE = 10
-"""The tenth part of a routing key's requests is kept for what is urgent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +31,11 @@ class Intents:
     Args:
         rate_limit: requests a minute for each routing key.
         in_flight: requests of one routing key at once.
+        account: what all routing keys may send together; None for no bound of that kind.
     """
 
-    def __init__(self, rate_limit: int, in_flight: int) -> None:
+    def __init__(self, rate_limit: int, in_flight: int, account: Allowance | None = None) -> None:
+        self._account = account
         self._rate_limit = rate_limit
         self._in_flight = in_flight
         self._works: dict[str, Work] = {}
@@ -72,20 +72,34 @@ class Intents:
     def ready(self, now: float, most: int) -> Iterator[Work]:
         """Iterate over at most `most` that may be sent now, the most urgent of all lanes first.
 
-        The caller begins each before it asks for the next.
+        The caller begins each, and spends for it, before it asks for the next.
         """
-        ready = {lane.routing_key: work for lane in self.lanes if (work := lane.next(now)) is not None}
+        least = self._least_urgent(now)
+        ready = self._ready(now, least)
         while ready and most:
             key = min(ready, key=lambda name: (ready[name].urgency, name))
             yield ready.pop(key)
             most -= 1
-            if (another := self._lanes[key].next(now)) is not None:
+            if (fewer := self._least_urgent(now)) != least:
+                least, ready = fewer, self._ready(now, fewer)
+            elif (another := self._lanes[key].next(now, least)) is not None:
                 ready[key] = another
+        if self._account is not None and least < OTHER and (refused := self._ready(now, OTHER)):
+            self._account.want(min(work.urgency[0] for work in refused.values()))
 
     def next_due(self, now: float) -> float | None:
         """Return when there may be something to send although nothing happens, None where there will not."""
-        moments = (lane.next_due(now) for lane in self.lanes)
-        return min((moment for moment in moments if moment is not None), default=None)
+        moments = [lane.next_due(now) for lane in self.lanes]
+        if self._account is not None and any(lane.waiting for lane in self.lanes):
+            moments.append(self._account.next_free(now))
+        return min((moment for moment in moments if moment is not None and moment > now), default=None)
+
+    def _least_urgent(self, now: float) -> int:
+        return OTHER if self._account is None else self._account.least_urgent(now)
+
+    def _ready(self, now: float, least: int) -> dict[str, Work]:
+        """Return what each routing key would send next."""
+        return {lane.routing_key: work for lane in self.lanes if (work := lane.next(now, least)) is not None}
 
     def figures(self) -> Figures:
         """Look at all that waits."""

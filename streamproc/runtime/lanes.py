@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from streamproc.runtime.allowance import least_urgent
 from streamproc.runtime.pace import Window, backoff
-from streamproc.runtime.work import CRITICAL, OTHER, RESOLVE, Work
+from streamproc.runtime.work import OTHER, Work
 
 MOST_ASKED = 600.0
 """Seconds of a Retry-After that are obeyed at most: a mistaken header must not silence pages for a day."""
@@ -65,11 +66,16 @@ class Lane:
         for held in (self.works, self.waiting, self.unheard):
             held.pop(work.key, None)
 
-    def next(self, now: float) -> Work | None:
-        """Return the work that a request may be sent for now, None where none may be."""
-        if self.flying >= (1 if self.failures else self.in_flight) or now < self.retry_at:
+    def next(self, now: float, account: int = OTHER) -> Work | None:
+        """Return the work that a request may be sent for now, None where none may be.
+
+        Args:
+            now: monotonic seconds.
+            account: the least urgent rank that all routing keys together leave room for.
+        """
+        if not self.waiting or self.flying >= (1 if self.failures else self.in_flight) or now < self.retry_at:
             return None
-        least = self._least_urgent(self.window.free(now))
+        least = min(account, least_urgent(self.window.free(now), self.reserve))
         ready = [work for work in self.waiting.values() if work.urgency[0] <= least and work.retry_at <= now]
         return min(ready, key=self._turn, default=None)
 
@@ -84,12 +90,6 @@ class Lane:
             return self.retry_at
         moments = (self.window.next_free(), *(work.retry_at for work in self.waiting.values()))
         return min((moment for moment in moments if moment is not None and moment > now), default=None)
-
-    def _least_urgent(self, free: int) -> int:
-        """Return the least urgent rank that may use one of the `free` requests; -1 where none may."""
-        if free > self.reserve:
-            return OTHER
-        return RESOLVE if free > self.reserve // 2 else CRITICAL if free else -1
 
     def note_answer(self) -> None:
         """Note that PagerDuty answers this routing key."""

@@ -77,7 +77,7 @@ class MemoryJournal:
             ahead[place] = ahead.get(place, 0) + 1
         for append in appends:
             place = (append.topic, append.partition)
-            offset = len(self.logs[place]) + ahead.get(place, 0)
+            offset = self.end(*place) + ahead.get(place, 0)
             ahead[place] = ahead.get(place, 0) + 1
             self._staged.append(
                 Record(append.topic, append.partition, offset, append.value, stamp, append.key, append.headers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Protocol
 
@@ -36,8 +37,8 @@ class Sent(Protocol):
 class Client(Protocol):
     """Sends one request, with bounded retries of its own."""
 
-    async def send(self, encoded: Encoded, /) -> Sent:
-        """Send it. Never raises for an outside failure."""
+    async def send(self, encoded: Encoded, /, wanted: Callable[[], bool]) -> Sent:
+        """Send it. Never raises for an outside failure; tries again only while `wanted` says so."""
 
 
 class Encode(Protocol):

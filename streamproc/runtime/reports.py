@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Literal
 
 from streamproc.core.event import Event
+from streamproc.core.trace import TRACEPARENT
 from streamproc.events.alert import Severity
 from streamproc.events.escalation import Escalation, Outcome, PageAction, PageText, Verdict
 from streamproc.ports import Entry
@@ -19,9 +21,10 @@ SHOWN = 30
 Final = Literal[Verdict.DELIVERED, Verdict.REFUSED, Verdict.SKIPPED]
 
 
-def entry(event: Event, routing_key: str) -> Entry:
-    """Return the record of an outcome or a digest."""
-    return Entry.of(TOPIC, event, routing_key)
+def entry(event: Event, routing_key: str, traceparent: str = "") -> Entry:
+    """Return the record of an outcome or a digest, with the trace that it continues."""
+    made = Entry.of(TOPIC, event, routing_key)
+    return replace(made, headers={**made.headers, TRACEPARENT: traceparent.encode()}) if traceparent else made
 
 
 def outcome(

@@ -18,15 +18,17 @@ from pydantic import Field
 
 from streamproc.core.step import StageConfig
 from streamproc.events.escalation import Escalation, Outcome, Page, PageAction, Verdict
-from streamproc.ports import Entry, Inlet, Overloaded
+from streamproc.ports import Entry, Inlet, Overloaded, Traces
 from streamproc.runtime import reports
 from streamproc.runtime.alarm import Alarm, Message
+from streamproc.runtime.allowance import Allowance
 from streamproc.runtime.clock import Clock
 from streamproc.runtime.intents import Intents
 from streamproc.runtime.lanes import Began, Lane
 from streamproc.runtime.outside import Client, Encode, Sent
 from streamproc.runtime.pace import LoopTiming, Timing, backoff
 from streamproc.runtime.sender_metrics import SenderMetrics
+from streamproc.runtime.traces.sending import SendSpan
 from streamproc.runtime.work import Work
 from streamproc.sinks.notify.channels import Notifier
 from streamproc.sinks.pagerduty.encode import encode
@@ -69,6 +71,8 @@ class Sender:
         encode: writes one request.
         timing: seconds, and waiting for them.
         jitter: 0 to 1, spreads retries.
+        account: what all routing keys may send together; None for no bound of that kind.
+        traces: where spans of requests go; None where none are made.
     """
 
     def __init__(
@@ -83,6 +87,8 @@ class Sender:
         encode: Encode = encode,
         timing: Timing | None = None,
         jitter: Callable[[], float] = random.random,
+        account: Allowance | None = None,
+        traces: Traces | None = None,
     ) -> None:
         self._config = config
         self._client = client
@@ -93,7 +99,9 @@ class Sender:
         self._jitter = jitter
         self._metrics = SenderMetrics(registry)
         self._alarm = Alarm(config.fallback_after.total_seconds(), notifier, self._metrics)
-        self._intents = Intents(config.rate_limit, config.in_flight_per_key)
+        self._account = account
+        self._traces = traces
+        self._intents = Intents(config.rate_limit, config.in_flight_per_key, account)
         self._tasks: set[asyncio.Task[None]] = set()
         self._sending = 0
         self._telling = False
@@ -105,6 +113,9 @@ class Sender:
         self._idle = asyncio.Event()
         self._never = asyncio.Event()
         self._drained = asyncio.Event()
+        self._recovered: Callable[[], None] | None = None
+        if account is not None:
+            account.listen(self._changed.set)
 
     # -- what the runtime brings -------------------------------------------------------------------------------------
 
@@ -127,6 +138,10 @@ class Sender:
             if page.verdict is Verdict.REFUSED and page.action is PageAction.TRIGGER and not page.routing_key_hint:
                 self._alarm.refused(page.summary or page.incident_id, page.destination, page.message)
         self._changed.set()
+
+    def listen(self, recovered: Callable[[], None]) -> None:
+        """Call `recovered`, on the event loop, whenever PagerDuty answers a routing key again."""
+        self._recovered = recovered
 
     async def run(self) -> None:
         """Send until `stop`.
@@ -193,9 +208,14 @@ class Sender:
 
     def _begin(self, work: Work, now: float) -> None:
         said = work.begin()
-        work.lane.window.spend(now)
+        self._spend(work.lane, now, 1)
         self._sending += 1
         self._spawn(self._deliver(work, said))
+
+    def _spend(self, lane: Lane, now: float, count: int) -> None:
+        lane.window.spend(now, count)
+        if self._account is not None:
+            self._account.spend(now, count)
 
     async def _deliver(self, work: Work, said: Escalation) -> None:
         """Send one request and report what came of it."""
@@ -204,11 +224,14 @@ class Sender:
         late = began.moment - said.at
         delay = late if said.action is PageAction.TRIGGER and late > DELAYED else None
         started = self._timing.monotonic()
+        span = SendSpan.begin(self._traces, said, began.moment)
         try:
             encoded = self._encode(said, delayed_by=delay)
-            sent = await self._client.send(encoded)
+            sent = await self._client.send(encoded, lambda: work.row is not None)
             now = self._timing.monotonic()
-            lane.window.spend(now, sent.attempts - 1)
+            if span is not None and self._traces is not None:
+                self._traces.add(span.end(sent, self._clock.now()))
+            self._spend(lane, now, sent.attempts - 1)
             self._metrics.seconds.observe(now - started)
             self._metrics.deliveries.labels(said.action.value, sent.verdict.value).inc()
             if sent.verdict is Verdict.AGAIN:
@@ -225,7 +248,8 @@ class Sender:
                 delay=delay,
             )
             self._answered(work, said, outcome)
-            await self._append([reports.entry(outcome, said.routing_key)])
+            trace = said.traceparent if span is None else span.trace.header().decode()
+            await self._append([reports.entry(outcome, said.routing_key, trace)])
         finally:
             lane.flying -= 1
             self._sending -= 1
@@ -243,6 +267,8 @@ class Sender:
         lane, taken = work.lane, outcome.verdict is Verdict.DELIVERED
         if lane.failures:
             log.info("PagerDuty answers again for a routing key.", routing_key=_hint(lane))
+            if self._recovered is not None:
+                self._recovered()
         lane.note_answer()
         work.note_answer(said, self._timing.monotonic(), taken=taken)
         if said.action is PageAction.TRIGGER:
@@ -266,9 +292,11 @@ class Sender:
 
     def _digest(self, lane: Lane) -> list[Entry]:
         """Return the one summary of what came and went unheard, none where nothing did."""
-        since, gone = lane.silent_since, lane.gone()
-        lane.silent_since = None
-        if since is None or not gone:
+        since = lane.silent_since
+        if since is None:
+            return []
+        lane.silent_since, gone = None, lane.gone()
+        if not gone:
             return []
         for work in gone:
             work.listed = True

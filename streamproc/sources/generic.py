@@ -52,7 +52,11 @@ def envelope(body: Any) -> Envelope:
     """
     listed, _ = _listed(body)
     first = listed[0] if bounded(listed) and isinstance(listed[0], dict) else {}
-    return Envelope(len(listed), _first(first, "group", "fingerprint", "id", "name"))
+    try:
+        group = _first(first, "group", "fingerprint", "id", "name")
+    except Rejected:  # one alert is at fault, and becomes a dead letter: the others must come in
+        group = ""
+    return Envelope(len(listed), group)
 
 
 SOURCE = Source(NAME, read, looks_like, envelope)

@@ -82,7 +82,8 @@ def step(event: Incident, rows: Rows, now: datetime, config: Config) -> Step:
     )
     labels = model.labels if model else 0
     figures = {**told.model_dump(exclude={"abstain"}), "labels": labels, "wanted": config.confidence_threshold}
-    sampled = (_sample(event, read[event.root.fingerprint], kept, now),) if opened else ()
+    learns = opened and not event.canary
+    sampled = (_sample(event, read[event.root.fingerprint], kept, now),) if learns else ()
     emit = (*sampled, event.model_copy(update={"classification": told}))
     return Step({CLASS.at(event.incident_id): kept}, reason, emit, figures=figures)
 

@@ -18,6 +18,7 @@ from streamproc.core.identity import digest, incident_id
 from streamproc.core.step import Stage, StageConfig, Step
 from streamproc.core.table import Row, RowKey, Rows
 from streamproc.events.alert import Alert, Episode, EpisodeChange
+from streamproc.events.canary import is_canary
 from streamproc.events.incident import IncidentChange, Member
 from streamproc.services import CATALOGUE
 from streamproc.state import INCIDENT, MEMBER, IncidentRow, MemberRow, group_index, service_index
@@ -80,6 +81,8 @@ def step(event: Episode | Wake, rows: Rows, now: datetime, config: Config) -> St
 
 def decide(alert: Alert, rows: Rows, now: datetime, config: Config) -> tuple[Reason, IncidentRow | None]:
     """Return where an alert belongs and why; no row means that it opens an incident. Total, no side effects."""
+    if is_canary(alert):
+        return Reason.OPENED, None
     overfull = False
     for reason, row in _candidates(alert, rows, config):
         if row.status == "resolved":
@@ -115,7 +118,7 @@ def _candidates(alert: Alert, rows: Rows, config: Config) -> Iterator[tuple[Reas
     for reason, names in kin:
         keys = {key for name in names for key in rows.keys(INCIDENT, name)} - seen
         seen |= keys
-        found = [row for key in sorted(keys) if (row := rows.get(INCIDENT, key)) is not None]
+        found = [row for key in sorted(keys) if (row := rows.get(INCIDENT, key)) and not is_canary(row.root)]
         found.sort(key=lambda row: (row.status == "open", row.opened_at), reverse=True)
         yield from ((reason, row) for row in found)
 

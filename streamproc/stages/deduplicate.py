@@ -1,7 +1,8 @@
 """Alert -> Episode: the first of a kind opens, repeats are counted, what matters is passed on, a resolve closes.
 
 Inbox alerts, keyed by fingerprint; emits episodes. Owns EPISODE, bounded by `forget_after`. Order is by event time:
-bridges without keys reorder, so a resolve leaves a tombstone, and what is older than it changes nothing.
+bridges without keys reorder, so a resolve leaves a tombstone, and what is older than it changes nothing. A watchdog is
+the other way round: nothing is said while it fires, and its silence opens an episode.
 """
 
 from __future__ import annotations
@@ -19,13 +20,17 @@ from streamproc.core.identity import digest
 from streamproc.core.step import NOTHING, Stage, StageConfig, Step
 from streamproc.core.table import Rows
 from streamproc.events.alert import Alert, Episode, EpisodeChange
+from streamproc.events.canary import LABEL, is_canary
 from streamproc.state import EPISODE, SOURCE, EpisodeRow, SourceRow
+from streamproc.watchdogs import Watchdog, find, silence_of
 
 HOUR = timedelta(hours=1)
 TO_THE_MINUTE = timedelta(minutes=1)
 """A source's row is written so often at most."""
 HEARD_SHARE = 0.5
 """An alert expires only if its source was heard within this share of `expire_after` before."""
+LATE_WAKE = timedelta(minutes=1)
+"""A timer that comes so much later than it was due says that nothing ran in between, so that nothing could be heard."""
 NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 
 
@@ -40,6 +45,8 @@ class Config(StageConfig):
     reorder_within: timedelta = Field(default=timedelta(minutes=2), ge=timedelta(0))
     """A firing notification with the old start that comes this soon after the resolve was overtaken by it. A later one
     says that the alert fires again: Alertmanager keeps `startsAt` when it lost sight of an alert and sees it again."""
+    watchdogs: Mapping[str, Watchdog] = {}
+    """Alerts that must always fire, by a name of yours: nothing is said while they are heard, their silence pages."""
 
 
 class Reason(StrEnum):
@@ -56,6 +63,12 @@ class Reason(StrEnum):
     EXPIRED = "expired"
     PUT_OFF = "put_off"
     """Not expired: the source itself was not heard."""
+    HEARTBEAT = "heartbeat"
+    """A watchdog is heard, as it must be."""
+    HEARTBEAT_BACK = "heartbeat_back"
+    HEARTBEAT_AWAITED = "heartbeat_awaited"
+    """A watchdog was not heard in time, but neither were we there to hear it: it has as much time again."""
+    SILENT = "silent"
     FORGOTTEN = "forgotten"
 
 
@@ -63,16 +76,29 @@ def step(event: Alert | Wake, rows: Rows, now: datetime, config: Config) -> Step
     """Decide what a notification says that was not known."""
     if isinstance(event, Wake):
         return _look_again(event, rows, now, config)
-    noticed = _notice(event, rows, now, config)
-    source = rows.get(SOURCE, event.source)
+    seen = rows.get(EPISODE, event.fingerprint)
+    watchdog = find(config.watchdogs, event) if config.watchdogs else None
+    if watchdog is not None and (event.status == "firing" or (seen is not None and seen.watchdog)):
+        noticed = _listen(event, seen, watchdog, now, config)
+    elif seen is not None and seen.watchdog:
+        noticed = _notice(event, None, now, config)  # it is no watchdog any more
+        noticed = replace(noticed, emit=(*_back(seen, now), *noticed.emit))
+    else:
+        noticed = _notice(event, seen, now, config)
+    name = _heard_from(event)
+    source = rows.get(SOURCE, name)
     if source is not None and now - source.heard_at < TO_THE_MINUTE:
         return noticed
-    heard = {SOURCE.at(event.source): SourceRow(heard_at=now)}
+    heard = {SOURCE.at(name): SourceRow(heard_at=now)}
     return replace(noticed, changes={**noticed.changes, **heard})
 
 
-def _notice(event: Alert, rows: Rows, now: datetime, config: Config) -> Step:
-    seen = rows.get(EPISODE, event.fingerprint)
+def _heard_from(event: Alert) -> str:
+    """Return whom an alert is heard from: our own canary says nothing of other alerts of its kind of source."""
+    return LABEL if is_canary(event) else event.source
+
+
+def _notice(event: Alert, seen: EpisodeRow | None, now: datetime, config: Config) -> Step:
     if seen is not None and seen.status == "firing" and seen.scope != event.scope:
         # An open episode stays in the scope that it opened in, whatever the rules say by now: its incident is there.
         event = event.model_copy(update={"scope": seen.scope})
@@ -184,8 +210,10 @@ def _look_again(wake: Wake, rows: Rows, now: datetime, config: Config) -> Step:
     row = rows.get(EPISODE, wake.key)
     if row is None or row.status == "resolved":
         return Step({EPISODE.at(wake.key): None}, Reason.FORGOTTEN)
+    if row.watchdog:
+        return _miss(wake, row, now, config)
     last = Alert.model_validate_json(row.alert)
-    source = rows.get(SOURCE, last.source)
+    source = rows.get(SOURCE, _heard_from(last))
     silent = now - (source.heard_at if source else row.seen_at)
     if silent > config.expire_after * HEARD_SHARE:
         # We or the source were away, so its silence about this alert says nothing: a live outage must not be closed.
@@ -196,6 +224,91 @@ def _look_again(wake: Wake, rows: Rows, now: datetime, config: Config) -> Step:
     figures = {"silent_hours": round((now - row.seen_at) / HOUR, 2)}
     # No tombstone: nothing overtook anything here, and a source that speaks again says that the alert fires.
     return Step({EPISODE.at(wake.key): None}, Reason.EXPIRED, (emit,), figures=figures)
+
+
+def hear(event: Alert, seen: EpisodeRow | None, now: datetime) -> Reason:
+    """Return what a notification about a watchdog is, given what is known of it. Total, no side effects."""
+    known = seen if seen is not None and seen.watchdog else None
+    at = min(event.at, now)
+    silent = known is not None and known.watchdog == "silent"
+    if event.status == "resolved":
+        if known is not None and at <= known.at:
+            return Reason.LATE
+        return Reason.RESOLVED_AGAIN if silent else Reason.SILENT
+    if known is not None and at < known.at and not event.expires:
+        return Reason.LATE
+    return Reason.HEARTBEAT_BACK if silent else Reason.HEARTBEAT
+
+
+def _listen(event: Alert, seen: EpisodeRow | None, watchdog: Watchdog, now: datetime, config: Config) -> Step:
+    """Take in what is said of a watchdog."""
+    reason = hear(event, seen, now)
+    if reason in (Reason.LATE, Reason.RESOLVED_AGAIN):
+        return Step({}, reason)
+    at = min(event.at, now)
+    row = EpisodeRow(
+        status="firing",
+        scope=event.scope,
+        starts_at=event.starts_at,
+        at=max(at, seen.at) if seen is not None and seen.watchdog else at,
+        severity=watchdog.severity,
+        meaning="",
+        expires=event.expires,
+        seen_at=now,
+        alert=event.model_copy(update={"trail": ()}).model_dump_json(),
+        wake_at=now + watchdog.within,
+        watchdog="heard",
+    )
+    if reason is Reason.SILENT:
+        return _say_silent(event.fingerprint, row, event, watchdog, now, config)
+    heard = _write(event.fingerprint, row, reason)
+    if seen is None or seen.status == "resolved":
+        return heard
+    if seen.watchdog:
+        return replace(heard, emit=_back(seen, now))
+    gone = event.model_copy(update={"status": "resolved", "scope": seen.scope, "ends_at": now})
+    was = Episode(scope=seen.scope, change=EpisodeChange.RESOLVED, alert=gone, repeats=seen.repeats)
+    return replace(heard, emit=(was,))  # it was no watchdog until now
+
+
+def _miss(wake: Wake, row: EpisodeRow, now: datetime, config: Config) -> Step:
+    """Decide what it means that a watchdog was not heard in time."""
+    last = Alert.model_validate_json(row.alert)
+    watchdog = find(config.watchdogs, last)
+    if watchdog is None:
+        return Step({EPISODE.at(wake.key): None}, Reason.FORGOTTEN, _back(row, now))
+    if row.watchdog == "silent":  # looked at only in case it is no watchdog any more
+        return _write(wake.key, row.model_copy(update={"wake_at": now + config.expire_after}), Reason.SILENT)
+    fired = wake.fired or now
+    if row.watchdog == "heard" and fired - wake.due > LATE_WAKE:
+        later = row.model_copy(update={"watchdog": "late", "wake_at": fired + watchdog.within})
+        figures = {"away_minutes": round((fired - wake.due) / TO_THE_MINUTE, 1)}
+        return _write(wake.key, later, Reason.HEARTBEAT_AWAITED, figures=figures)
+    return _say_silent(wake.key, row, last, watchdog, now, config)
+
+
+def _say_silent(key: str, row: EpisodeRow, last: Alert, watchdog: Watchdog, now: datetime, config: Config) -> Step:
+    """Open the episode of a watchdog's silence."""
+    alert = silence_of(last, watchdog, now, row.seen_at)
+    silent = row.model_copy(
+        update={
+            "scope": alert.scope,
+            "alert": alert.model_copy(update={"trail": ()}).model_dump_json(),
+            "watchdog": "silent",
+            "wake_at": now + config.expire_after,
+        }
+    )
+    emit = Episode(scope=alert.scope, change=EpisodeChange.OPENED, alert=alert)
+    figures = {"silent_minutes": round((now - row.seen_at) / TO_THE_MINUTE, 1)}
+    return _write(key, silent, Reason.SILENT, emit, figures)
+
+
+def _back(row: EpisodeRow, now: datetime) -> tuple[Episode, ...]:
+    """Return the end of a watchdog's silence, nothing where it was not silent."""
+    if row.watchdog != "silent":
+        return ()
+    alert = Alert.model_validate_json(row.alert).model_copy(update={"status": "resolved", "ends_at": now, "at": now})
+    return (Episode(scope=row.scope, change=EpisodeChange.RESOLVED, alert=alert),)
 
 
 def _write(

@@ -62,7 +62,14 @@ def _wanted(event: Escalation, rows: Rows, now: datetime) -> Step:
         return Step({}, reason)
     title = event.text.summary if event.text else row.title
     changed = row.model_copy(
-        update={"pending": pending, "stale": row.stale + stale, "last": event, "title": title, "refused": False}
+        update={
+            "pending": pending,
+            "triggered": row.triggered or event.repair,
+            "stale": row.stale + stale,
+            "last": event,
+            "title": title,
+            "refused": False,
+        }
     )
     figures = {"action": event.action.value, "waiting": len(pending), "overtaken": stale}
     return Step({INTENT.at(key): changed}, reason, figures=figures)

@@ -30,14 +30,35 @@ HEARD_FOR = timedelta(days=3)
 """PagerDuty delivers a webhook again for up to 48 hours."""
 PENDING = 200
 """So many members wait for the next publication at most; then it is published at once."""
+PENDING_BYTES = 256 * 1024
+"""The same, in bytes of their JSON: 200 members with all the labels that they may have are 20 MB."""
+TOLD_BYTES = 1024 * 1024
+"""Bytes of members that one publication tells in full; those beyond are told in short. A silence of an incident of
+5,000 members tells all of them."""
+SHORT = 60
+"""Characters of each text of a member that is told in short."""
 DEFAULT = "default"
+SECOND = "/2"
+"""Ends the dedup key of the second destination; that of growth after an acknowledgement ends with `/` and severity."""
+SOMEBODY = "somebody"
 NEW_AGE = timedelta(minutes=10)
 """An alert that began this long before arming was firing before it, however late it is heard of."""
 ADOPTS_FOR = timedelta(hours=12)
 """So long after arming, old alerts still come in for the first time: Alertmanager repeats every 4 hours by default."""
 
 
-ANSWERS = frozenset({FeedbackKind.ACKNOWLEDGED, FeedbackKind.ANNOTATED, FeedbackKind.LABEL, FeedbackKind.REASSIGNED})
+ANSWERS = frozenset(
+    {
+        FeedbackKind.ACKNOWLEDGED,
+        FeedbackKind.ANNOTATED,
+        FeedbackKind.MERGED,
+        FeedbackKind.REASSIGNED,
+    }
+)
+"""By these people answer pages; where they do, no answer says something too. A label is a word on one incident: who
+labels and never acknowledges would else teach that every page is needless."""
+TAKEN_OVER = frozenset({FeedbackKind.ACKNOWLEDGED, FeedbackKind.MERGED, FeedbackKind.RESOLVED})
+"""By these a person has taken an incident over."""
 GROWTH = 10
 """A page is brought up to date once so many times as many alerts fire as it says."""
 
@@ -84,6 +105,8 @@ class Reason(StrEnum):
     LEARNED_PAGE = "learned_page"
     LEARNED_QUIET = "learned_quiet"
     BELOW = "below"
+    CANARY = "canary"
+    """It is no trouble: a process looks whether the way of all alerts is open."""
     MUTED = "muted"
     REOPENED = "reopened"
     HOLD_OVER = "hold_over"
@@ -95,6 +118,10 @@ class Reason(StrEnum):
     RESOLVED = "resolved"
     UNACKNOWLEDGED = "unacknowledged"
     ACKNOWLEDGED = "acknowledged"
+    HANDLED = "handled"
+    """A person resolved it at PagerDuty while it fires: nothing is said until it clears or gets worse."""
+    RESTORED = "restored"
+    """PagerDuty had lost it: it is said again."""
     FEEDBACK = "feedback"
     HEARD_BEFORE = "heard_before"
     UNKNOWN_INCIDENT = "unknown_incident"
@@ -121,22 +148,31 @@ def decide(incident: Incident, row: PageRow | None, armed: Policy | None, config
     """Return what an incident deserves now, and why. Total, no side effects."""
     if incident.status == "resolved":
         return Action.NONE, Reason.RESOLVED
+    if incident.canary:
+        return Action.NONE, Reason.CANARY
     if incident.muted:
         return Action.NONE, Reason.MUTED
     action, reason = _deserves(incident, config)
     if armed is not None and armed.adopt and _adopted(incident, row, armed):
         return action, Reason.ADOPTED
+    if row is not None and row.resolved_by and not _worse(incident, row):
+        return Action.HOLD, Reason.HANDLED
     if action is not Action.PAGE or row is None or (armed is not None and row.dry_run):
         return action, reason
+    if row.resolved_by:
+        return action, Reason.WORSE
     if row.state == "paged" and row.severity_said is not None:
-        worse = incident.severity.rank > row.severity_said.rank
         grew = 0 < GROWTH * row.count_said <= incident.open_count
         unsaid = Reason.NEW_KIND if incident.new_kind else Reason.GREW if grew else Reason.SAID
-        return action, Reason.WORSE if worse else unsaid
+        return action, Reason.WORSE if _worse(incident, row) else unsaid
     holds = incident.change is IncidentChange.REOPENED or row.state == "held"
     if holds and incident.severity is not Severity.CRITICAL and config.reopen_hold:
         return Action.HOLD, Reason.REOPENED
     return action, reason
+
+
+def _worse(incident: Incident, row: PageRow) -> bool:
+    return row.severity_said is not None and incident.severity.rank > row.severity_said.rank
 
 
 def _deserves(incident: Incident, config: Config) -> tuple[Action, Reason]:
@@ -200,6 +236,8 @@ class _Saying:
         elif reason is Reason.ADOPTED:
             self.change(adopted=True, dry_run=True, severity_said=self.row.severity_said or self.incident.severity)
             self.settle(action, reason)
+        elif reason is Reason.HANDLED:
+            self.change(state="held", reason=str(reason), hold_until=None, forget_at=None)
         elif action is Action.HOLD:
             until = self.row.hold_until or self.now + self.config.reopen_hold
             self.change(state="held", reason=str(reason), hold_until=until, forget_at=None)
@@ -233,8 +271,13 @@ class _Saying:
         """Trigger at the destination, the pinned one if the incident was paged before."""
         row = self.row
         pinned = (row.destination, row.routing_key, row.dedup_key)
-        name, key, dedup = pinned if pinned in row.said and row.state == "paged" else self.pin(ticket=False)
-        anew = row.state != "paged" or row.dry_run or (reason is Reason.WORSE and row.acknowledged_by != "")
+        stands = pinned in row.said and (row.state == "paged" or row.resolved_by != "")
+        name, key, dedup = pinned if stands else self.pin(ticket=False)
+        heeded = reason is Reason.WORSE and row.acknowledged_by != ""
+        if heeded and not row.resolved_by:
+            # PagerDuty notifies nobody of a trigger whose alert is acknowledged: growth gets an alert of its own.
+            dedup = f"{self.incident.incident_id}/{self.incident.severity}"
+        anew = row.state != "paged" or row.dry_run or heeded
         waits = self.now + self.config.escalation_timeout if self.second_destination() else None
         self.change(
             state="paged",
@@ -246,6 +289,7 @@ class _Saying:
             paged_at=self.now,
             update_at=None,
             acknowledged_by="" if anew else row.acknowledged_by,
+            resolved_by="",
             hold_until=None,
             forget_at=None,
             escalate_at=waits if anew else row.escalate_at,
@@ -271,7 +315,45 @@ class _Saying:
             return
         self.change(second=True)
         key = self.config.destinations[second].routing_key.get_secret_value()
-        self.trigger(second, key, f"{self.incident.incident_id}/2", str(Reason.UNACKNOWLEDGED))
+        self.trigger(second, key, f"{self.incident.incident_id}{SECOND}", str(Reason.UNACKNOWLEDGED))
+
+    def heed(self, event: Feedback) -> Reason:
+        """Let what people do at PagerDuty stand, and say again what was lost there."""
+        row, open_ = self.row, self.row.state in ("paged", "ticketed")
+        if event.person and event.kind in TAKEN_OVER and open_:
+            return self.hand_over(event)
+        if event.kind is FeedbackKind.MISSING and open_ and row.said and not row.incident.muted:
+            for name, key, dedup in row.said:
+                self.say(PageAction.TRIGGER, name, key, dedup, page_text(self.incident, str(Reason.RESTORED)))
+            self.change(acknowledged_by="", escalate_at=self.patience())
+            return Reason.RESTORED
+        if event.person and event.kind is FeedbackKind.REOPENED and row.resolved_by:
+            self.change(state="paged", resolved_by="", acknowledged_by=event.by or SOMEBODY)
+        elif event.person and event.kind is FeedbackKind.REASSIGNED:
+            self.change(escalate_at=None)  # they know whom they want
+        elif event.kind is FeedbackKind.UNACKNOWLEDGED and row.acknowledged_by:
+            self.change(acknowledged_by="", escalate_at=self.patience())
+        return Reason.FEEDBACK
+
+    def hand_over(self, event: Feedback) -> Reason:
+        """Note that a person has taken the incident over; other alerts of it at PagerDuty follow."""
+        row, by = self.row, event.by or SOMEBODY
+        resolved = event.kind is FeedbackKind.RESOLVED
+        follow = PageAction.RESOLVE if resolved else PageAction.ACKNOWLEDGE
+        if len(row.said) > 1 and (resolved or not row.acknowledged_by):
+            for name, key, dedup in row.said:  # whichever was answered: for that one the request says nothing new
+                self.say(follow, name, key, dedup, None)
+        self.change(acknowledged_by=by, escalate_at=None)
+        if not resolved:
+            return Reason.ACKNOWLEDGED
+        self.change(state="held", reason=str(Reason.HANDLED), resolved_by=by, hold_until=None, update_at=None)
+        return Reason.HANDLED
+
+    def patience(self) -> datetime | None:
+        """Return when the second destination is told, unless somebody acknowledges before; None where there is none."""
+        if not self.second_destination() or self.row.second:
+            return None
+        return self.now + self.config.escalation_timeout
 
     def close(self, reason: Reason) -> None:
         """Resolve whatever was said, wherever it was said."""
@@ -291,6 +373,7 @@ class _Saying:
             severity_said=None,
             adopted=False,
             acknowledged_by="",
+            resolved_by="",
             hold_until=None,
             escalate_at=None,
             update_at=None,
@@ -302,7 +385,8 @@ class _Saying:
             return
         if key and (name, key, dedup) not in self.row.said:
             self.change(said=(*self.row.said, (name, key, dedup)))
-        self.say(PageAction.TRIGGER, name, key, dedup, page_text(self.incident, reason))
+        grown = dedup not in (self.incident.incident_id, f"{self.incident.incident_id}{SECOND}")
+        self.say(PageAction.TRIGGER, name, key, dedup, page_text(self.incident, reason, grown=grown))
 
     def say(self, action: PageAction, name: str, key: str, dedup: str, text: PageText | None) -> None:
         self.change(seq=self.row.seq + 1)
@@ -351,16 +435,22 @@ class _Saying:
     def finish(self, reason: Reason, *, at_once: bool) -> Step:
         """Publish the incident, now or with the next publication, and return the step."""
         joined = (*self.row.pending_joined, *self.incident.joined)
+        weight = (self.row.pending_bytes or _weight(self.row.pending_joined)) + _weight(self.incident.joined)
         again = {member.fingerprint for member in self.incident.joined}
         left = (*(gone for gone in self.row.pending_left if gone not in again), *self.incident.left)
         soon = self.row.published_at + self.config.publish_every
-        at_once = at_once or self.known is None or soon <= self.now or len(joined) + len(left) > PENDING
+        full = len(joined) + len(left) > PENDING or weight > PENDING_BYTES
+        at_once = at_once or self.known is None or soon <= self.now or full
         kept = self.told((), ())
+        shortened = 0
         if at_once:
+            if weight > TOLD_BYTES:
+                joined, shortened = _shortened(joined)
             self.emit.insert(0, self.told(joined, left))
-            self.change(incident=kept, pending_joined=(), pending_left=(), publish_at=None, published_at=self.now)
-        else:
-            self.change(incident=kept, pending_joined=joined, pending_left=left, publish_at=soon)
+            self.change(published_at=self.now)
+            joined, left, weight = (), (), 0
+        self.change(incident=kept, pending_joined=joined, pending_left=left, pending_bytes=weight)
+        self.change(publish_at=None if at_once else soon)
         row = self.row
         due = min(
             filter(None, (row.hold_until, row.escalate_at, row.update_at, row.publish_at, row.forget_at)), default=None
@@ -368,13 +458,15 @@ class _Saying:
         self.change(wake_at=due)
         key = self.incident.incident_id
         wake = () if due is None else (Wake(table=PAGE.name, key=key, due=due),)
-        figures = {
+        figures: dict[str, Scalar] = {
             "incident": key,
             "state": row.state,
             "severity": self.incident.severity.value,
             "destination": row.destination,
             "dry_run": self.dry_run,
         }
+        if shortened:
+            figures["shortened"] = shortened
         return Step({PAGE.at(key): self.row}, reason, tuple(self.emit), wake, figures)
 
     def told(self, joined: tuple[Member, ...], left: tuple[str, ...]) -> Incident:
@@ -389,6 +481,25 @@ class _Saying:
             acknowledged_by=row.acknowledged_by,
         )
         return self.incident.model_copy(update={"joined": joined, "left": left, "decision": decision})
+
+
+def _weight(members: tuple[Member, ...]) -> int:
+    return sum(len(member.model_dump_json().encode()) for member in members)
+
+
+def _shortened(members: tuple[Member, ...]) -> tuple[tuple[Member, ...], int]:
+    """Return members of which the first `TOLD_BYTES` are told in full, and how many are told in short."""
+    told: list[Member] = []
+    room, shortened = TOLD_BYTES, 0
+    for member in members:
+        room -= _weight((member,))
+        if room >= 0:
+            told.append(member)
+            continue
+        shortened += 1
+        texts = {name: getattr(member, name)[:SHORT] for name in ("name", "summary", "service", "resource")}
+        told.append(member.model_copy(update={**texts, "labels": {}, "links": (), "runbook": ""}))
+    return tuple(told), shortened
 
 
 def _look_again(wake: Wake, rows: Rows, now: datetime, config: Config) -> Step:
@@ -437,17 +548,7 @@ def _hear(event: Feedback, rows: Rows, now: datetime, config: Config) -> Step:
         update={"change": IncidentChange.RECONSIDERED, "changed_at": now, "new_kind": False}
     )
     saying = _Saying(incident, row, rows, now, config, dry_run=_armed(rows) is None)
-    reason = Reason.FEEDBACK
-    if event.person and event.kind in (FeedbackKind.ACKNOWLEDGED, FeedbackKind.RESOLVED) and row.state == "paged":
-        reason = Reason.ACKNOWLEDGED
-        follow = PageAction.ACKNOWLEDGE if event.kind is FeedbackKind.ACKNOWLEDGED else PageAction.RESOLVE
-        if len(row.said) > 1 and not row.acknowledged_by:
-            for name, key, dedup in row.said:  # whichever was answered: for that one the request says nothing new
-                saying.say(follow, name, key, dedup, None)
-        saying.change(acknowledged_by=event.by or "somebody", escalate_at=None)
-    elif event.kind is FeedbackKind.UNACKNOWLEDGED and row.acknowledged_by:
-        again = now + config.escalation_timeout if saying.second_destination() and not row.second else None
-        saying.change(acknowledged_by="", escalate_at=again)
+    reason = saying.heed(event)
     saying.emit.extend(labels)
     said = saying.finish(reason, at_once=True)
     return Step({**said.changes, **heard}, reason, said.emit, (*said.wake, *wake), figures)
@@ -466,7 +567,8 @@ def _arm(policy: Policy, rows: Rows, now: datetime, config: Config) -> Step:
     """Tell once what was open already when the pipeline was armed."""
     figures: dict[str, Scalar] = {"author": policy.author, "withdrawn": policy.withdrawn}
     keys = rows.keys(PAGE, "open")
-    held = [row for key in keys if (row := rows.get(PAGE, key)) is not None and row.dry_run]
+    found = (row for key in keys if (row := rows.get(PAGE, key)) is not None)
+    held = [row for row in found if row.dry_run and not row.incident.canary]
     if policy.kind is not PolicyKind.ARM or policy.withdrawn or not policy.adopt or not held:
         return Step({}, Reason.ARMED, figures=figures)
     secret = config.destinations[DEFAULT].routing_key.get_secret_value() if DEFAULT in config.destinations else ""

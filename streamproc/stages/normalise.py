@@ -12,13 +12,14 @@ from enum import StrEnum
 from functools import cached_property, lru_cache
 from typing import Any
 
+import orjson
 from pydantic import Field, field_validator
 
 from streamproc.core.event import DeadLetter, Scalar
 from streamproc.core.identity import digest, scope
 from streamproc.core.step import Stage, StageConfig, Step
 from streamproc.core.table import Rows
-from streamproc.events.alert import Alert, Severity
+from streamproc.events.alert import Alert, Link, Severity
 from streamproc.events.raw import RawAlert
 from streamproc.sources import SOURCES, ForeignAlert, recognise
 from streamproc.sources.mapping import Name, Rule, RuleSet
@@ -27,6 +28,16 @@ from streamproc.sources.severity import SEVERITIES
 RUNBOOKS = ("runbook_url", "runbook", "runbookURL", "runbook_link")
 MAX_ID = 255
 """Longest alert id and group, in characters; a longer one is cut and closed with a hash."""
+MAX_LINKS = 8
+"""Most links of an alert."""
+MAX_HREF = 2048
+"""Longest address of a link or runbook, in characters; a longer one is left out, since a cut one leads nowhere."""
+MAX_LINE = 1024
+"""Longest summary, in characters: PagerDuty's own limit."""
+MAX_CAPTION = 128
+"""Longest text of a link, in characters."""
+SAYS = ("alertname", "severity")
+"""Labels that are kept before others, beside those that the settings name."""
 
 
 class Config(StageConfig):
@@ -105,11 +116,16 @@ class Config(StageConfig):
     scope: tuple[Name, ...] = Field(default=("environment", "cluster"), min_length=1)
     """What keeps alerts apart for good: environment, cluster, service, team, or else a label (`tenant`)."""
     max_labels: int = Field(default=64, ge=1)
-    """Most labels, and most annotations, of an alert; more are dropped (counted)."""
+    """Most labels, and most annotations, of an alert; more are dropped (counted), those named here last."""
     max_label: int = Field(default=1024, ge=16)
     """Longest name and value of a label, in characters; longer ones are cut (counted)."""
     max_text: int = Field(default=8192, ge=256)
     """Longest text and annotation, in characters; longer ones are cut (counted)."""
+    max_all_labels: int = Field(default=8_192, ge=1_024)
+    """Most bytes of all labels of an alert together, as JSON; what goes beyond is dropped (counted). An incident's
+    record holds 200 alerts, and must fit into the log."""
+    max_all_text: int = Field(default=65_536, ge=4_096)
+    """The same for annotations."""
     rules: tuple[Rule, ...] = ()
     """Mapping rules, for what labels alone do not say."""
 
@@ -117,6 +133,12 @@ class Config(StageConfig):
     @classmethod
     def _fold_case(cls, given: dict[str, Severity]) -> dict[str, Severity]:
         return {word.strip().lower(): severity for word, severity in given.items()}
+
+    @cached_property
+    def kept(self) -> frozenset[str]:
+        """Names of labels and annotations that are dropped last."""
+        places = (self.environment_labels, self.cluster_labels, self.service_labels, self.team_labels)
+        return frozenset(SAYS).union(self.scope, RUNBOOKS, self.resource_labels, *places)
 
     @cached_property
     def vocabulary(self) -> dict[str, Severity]:
@@ -133,6 +155,7 @@ class Reason(StrEnum):
     """What became of a body."""
 
     NORMALISED = "normalised"
+    CUT = "cut"
     EMPTY = "empty"
     PARTLY_REFUSED = "partly_refused"
     ALL_REFUSED = "all_refused"
@@ -174,19 +197,21 @@ def step(event: RawAlert, rows: Rows, now: datetime, config: Config) -> Step:  #
     letters = [DeadLetter(reason=one.reason, detail=one.detail, value=one.body) for one in refusals]
     tally.refused, tally.truncated = len(refusals), foreign[0].truncated if foreign else 0
     figures = {"source": source, "alerts": len(alerts), **tally.figures()}
-    return Step({}, decide(len(alerts), len(refusals)), (*alerts, *letters), figures=figures)
+    return Step({}, decide(len(alerts), len(refusals), tally.cut), (*alerts, *letters), figures=figures)
 
 
-def decide(alerts: int, refused: int) -> Reason:
-    """Return what became of a body with so many usable and so many refused alerts."""
+def decide(alerts: int, refused: int, cut: int) -> Reason:
+    """Return what became of a body with so many usable and so many refused alerts, and so much cut off them."""
     if refused:
         return Reason.PARTLY_REFUSED if alerts else Reason.ALL_REFUSED
+    if cut:
+        return Reason.CUT
     return Reason.NORMALISED if alerts else Reason.EMPTY
 
 
 def _normalise(foreign: ForeignAlert, config: Config, tally: _Tally) -> Alert:
-    labels = _bounded(foreign.labels, config.max_labels, config.max_label, tally)
-    annotations = _bounded(foreign.annotations, config.max_labels, config.max_text, tally)
+    labels = _bounded(foreign.labels, config, config.max_label, config.max_all_labels, tally)
+    annotations = _bounded(foreign.annotations, config, config.max_text, config.max_all_text, tally)
     said: dict[str, Any] = {
         "severity": _severity(foreign.severity_text, config, tally),
         "environment": _first(labels, config.environment_labels) or config.default_environment,
@@ -194,7 +219,7 @@ def _normalise(foreign: ForeignAlert, config: Config, tally: _Tally) -> Alert:
         "service": _first(labels, config.service_labels, config.exporters),
         "team": _first(labels, config.team_labels),
         "resource": _first(labels, config.resource_labels),
-        "summary": _cut(foreign.summary, config.max_text, tally),
+        "summary": _cut(foreign.summary, min(config.max_text, MAX_LINE), tally),
     }
     if config.rules:
         read = {**_plain(foreign), "labels": labels, "annotations": annotations}
@@ -215,8 +240,8 @@ def _normalise(foreign: ForeignAlert, config: Config, tally: _Tally) -> Alert:
         starts_at=foreign.starts_at,
         ends_at=foreign.ends_at,
         at=foreign.at,
-        runbook=_first(annotations, RUNBOOKS) or _first(labels, RUNBOOKS),
-        links=foreign.links,
+        runbook=_runbook(_first(annotations, RUNBOOKS) or _first(labels, RUNBOOKS), tally),
+        links=_links(foreign.links, tally),
         expires=foreign.expires,
         **said,
     )
@@ -250,14 +275,40 @@ def _first(labels: Mapping[str, str], names: Sequence[str], but: frozenset[str] 
     return ""
 
 
-def _bounded(texts: dict[str, str], most: int, longest: int, tally: _Tally) -> dict[str, str]:
-    if not texts or (
-        len(texts) <= most and max(map(len, texts.values())) <= longest and max(map(len, texts)) <= longest
-    ):
+def _bounded(texts: dict[str, str], config: Config, longest: int, room: int, tally: _Tally) -> dict[str, str]:
+    """Return labels or annotations within the limits of number, length and total, by name where some must go."""
+    most = config.max_labels
+    size = len(orjson.dumps(texts))
+    if len(texts) <= most and size <= room and (size <= longest or _longest(texts) <= longest):
         return texts
-    tally.cut += max(len(texts) - most, 0)
-    kept = sorted(texts)[:most]
-    return {_cut(name, longest, tally): _cut(texts[name], longest, tally) for name in kept}
+    bounded: dict[str, str] = {}
+    for name in sorted(texts, key=lambda name: (name not in config.kept, name)):
+        short, value = _cut(name, longest, tally), _cut(texts[name], longest, tally)
+        room -= len(orjson.dumps((short, value)))
+        if len(bounded) == most or room < 0:
+            break
+        bounded[short] = value
+    tally.cut += len(texts) - len(bounded)
+    return bounded
+
+
+def _longest(texts: dict[str, str]) -> int:
+    return max(*map(len, texts), *map(len, texts.values()))
+
+
+def _runbook(href: str, tally: _Tally) -> str:
+    if len(href) <= MAX_HREF:
+        return href
+    tally.cut += 1
+    return ""
+
+
+def _links(links: tuple[Link, ...], tally: _Tally) -> tuple[Link, ...]:
+    if not links:
+        return links
+    kept = [link for link in links if len(link.href) <= MAX_HREF and link.href.isprintable()][:MAX_LINKS]
+    tally.cut += len(links) - len(kept)
+    return tuple(Link(href=link.href, text=_cut(link.text, MAX_CAPTION, tally)) for link in kept)
 
 
 def _cut(text: str, longest: int, tally: _Tally) -> str:

@@ -6,18 +6,17 @@ and MUTE (open members that a policy mutes now). It marks and never removes, and
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from enum import StrEnum
-from functools import lru_cache
 
 from streamproc.core.event import Event, Scalar, Wake
 from streamproc.core.identity import scope_of
 from streamproc.core.step import Stage, Step
 from streamproc.core.table import Row, RowKey, Rows
-from streamproc.events.feedback import Matcher, Policy, PolicyKind
+from streamproc.events.feedback import Policy, PolicyKind
 from streamproc.events.incident import Incident, IncidentChange, Member, Reconsider
+from streamproc.matching import all_match, fault_of
 from streamproc.state import INCIDENT, MEMBER, MUTE, PAGE, POLICY, MuteRow, PolicyRow
 
 MUTING = (PolicyKind.SILENCE, PolicyKind.MAINTENANCE)
@@ -39,6 +38,8 @@ class Reason(StrEnum):
     POLICY_OLD = "policy_old"
     POLICY_STARTED = "policy_started"
     POLICY_ENDED = "policy_ended"
+    POLICY_UNUSABLE = "policy_unusable"
+    """A silence or window whose regular expression an older version took, and this one does not: it mutes nothing."""
 
 
 def step(event: Incident | Policy | Reconsider | Wake, rows: Rows, now: datetime, config: object) -> Step:  # noqa: ARG001
@@ -54,21 +55,11 @@ def step(event: Incident | Policy | Reconsider | Wake, rows: Rows, now: datetime
 
 def mutes(policy: Policy, member: Member) -> bool:
     """Return whether the matchers of a policy hold for a member. A policy without matchers mutes nothing."""
-    return bool(policy.matchers) and all(
-        matches(matcher, member.labels.get(matcher.name, "")) for matcher in policy.matchers
-    )
+    return bool(policy.matchers) and all_match(policy.matchers, member.labels)
 
 
-def matches(matcher: Matcher, value: str) -> bool:
-    """Return whether one matcher holds for a label's value; regular expressions match the whole value."""
-    if matcher.op in ("=", "!="):
-        return (value == matcher.value) is (matcher.op == "=")
-    return (_pattern(matcher.value).fullmatch(value) is not None) is (matcher.op == "=~")
-
-
-@lru_cache(maxsize=4096)
-def _pattern(text: str) -> re.Pattern[str]:
-    return re.compile(text)
+def _usable(policy: Policy) -> bool:
+    return not any(fault_of(matcher) for matcher in policy.matchers)
 
 
 def _standing(rows: Rows, now: datetime) -> Iterator[Policy]:
@@ -96,7 +87,8 @@ def _mark(event: Incident, members: tuple[Member, ...], rows: Rows, now: datetim
         if rows.get(MUTE, fingerprint) is not None:
             changes[MUTE.at(fingerprint)] = None
             muted -= 1
-    policies = list(_standing(rows, now)) if members else []
+    standing = list(_standing(rows, now)) if members else []
+    policies = [policy for policy in standing if _usable(policy)]
     marked: list[Member] = []
     for member in members:
         policy = next((policy for policy in policies if mutes(policy, member)), None)
@@ -115,6 +107,8 @@ def _mark(event: Incident, members: tuple[Member, ...], rows: Rows, now: datetim
             marked.append(member.model_copy(update={"muted_by": policy_id}))
     whole = 0 < event.open_count <= muted
     reason = Reason.MUTED if whole else Reason.PARTLY_MUTED if muted else Reason.CLEAR
+    if len(policies) < len(standing) and not whole:
+        reason = Reason.POLICY_UNUSABLE
     if event.status == "resolved":
         reason = Reason.RESOLVED
     passed = event.model_copy(update={"muted": whole, "muted_count": muted, "joined": tuple(marked)})
@@ -153,6 +147,8 @@ def _take(policy: Policy, rows: Rows, now: datetime) -> Step:
         due = policy.starts_at
     wake = () if due is None else (Wake(table=POLICY.name, key=policy.policy_id, due=due),)
     reason = Reason.POLICY_WITHDRAWN if policy.withdrawn else Reason.POLICY_TAKEN
+    if policy.kind in MUTING and not policy.withdrawn and not _usable(policy):
+        reason = Reason.POLICY_UNUSABLE
     # Arming that adopts nothing decides anew what a dry run only noted.
     affected = () if policy.kind is PolicyKind.ARM and policy.adopt else _affected(rows, reason)
     emit = affected if policy.kind in MUTING else (policy, *affected)
@@ -178,4 +174,11 @@ def _affected(rows: Rows, why: Reason) -> tuple[Event, ...]:
     )
 
 
-STAGE = Stage("suppress", step, takes=(Incident, Policy, Reconsider), reasons=Reason, owns=(POLICY, MUTE))
+STAGE = Stage(
+    "suppress",
+    step,
+    takes=(Incident, Policy, Reconsider),
+    reasons=Reason,
+    owns=(POLICY, MUTE),
+    unintended=frozenset({Reason.POLICY_UNUSABLE}),
+)

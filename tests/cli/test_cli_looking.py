@@ -301,5 +301,16 @@ def test_a_retry_that_says_nothing(bad_day: Path, arguments: list[str], said: st
     assert said in answer.stderr
 
 
+def test_what_was_too_large_for_a_dead_letter_cannot_be_retried(pipeline: Pipeline) -> None:
+    pipeline.raw(b"\xff" * 6_500_000)
+    pipeline.advance(minutes=1)
+    pipeline.close()
+    (letter,) = SqliteDesk(pipeline.folder).dead_letters()
+    assert letter.left_out == 6_500_000
+    answer = call("dead-letters", "retry", letter.letter_id, "--data-dir", str(pipeline.folder))
+    assert answer.exit_code == 2
+    assert f"no dead letter can be retried: {letter.letter_id} was too large to be kept" in answer.stderr
+
+
 def test_plain_text_is_neither_padded_nor_wrapped() -> None:
     assert plain("x" * 500) == "x" * 500 + "\n"

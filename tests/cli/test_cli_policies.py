@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from streamproc.commands.matchers import parse, written
 from streamproc.commands.spans import moment, span
 from streamproc.core.errors import Unusable
 from streamproc.events.feedback import Matcher, Policy, PolicyKind
+from streamproc.matching import parse, written
 from streamproc.runtime.embedded.desk import SqliteDesk
 from tests.cli.playing import T0, Pipeline, call
 

@@ -153,6 +153,7 @@ def uncommented(text: str) -> dict[str, Any]:
 def test_the_file_shows_every_setting_at_its_default() -> None:
     given = uncommented(settings_file(settings_tree(), {}))
     assert given["pagerduty"].pop("destinations") == {"default": {"routing_key": None, "ticket_routing_key": None}}
+    assert given["deduplicate"].pop("watchdogs")["default"]["matchers"] is None
     Path("all.yaml").write_text(yaml.safe_dump(given))
     assert load(Path("all.yaml")) == Settings()
     for section in every_section(settings_tree()):
@@ -174,7 +175,7 @@ def test_a_key_of_digits_stays_text() -> None:
 def test_every_setting_and_section_is_explained() -> None:
     for section in every_section(settings_tree()):
         for child in section.children:
-            if isinstance(child, Setting) or child.path != ("pagerduty", "destinations", "default"):
+            if isinstance(child, Setting) or child.path[-1] != "default":  # an entry of a map, under a name of theirs
                 assert child.explanation, child.path
 
 

@@ -8,6 +8,8 @@ from datetime import timedelta
 from typing import Any
 
 from streamproc.events.alert import Episode, EpisodeChange
+from streamproc.events.canary import canary
+from streamproc.events.feedback import Policy
 from streamproc.events.incident import Incident
 from streamproc.events.training import Label, Sample
 from streamproc.learning.linear import LinearModel
@@ -35,8 +37,9 @@ def ready(play: Play) -> None:
 
 
 def bodies(play: Play) -> None:
-    """Bodies that are empty, bad in part, bad as a whole, and no JSON."""
+    """Bodies that are empty, too long, bad in part, bad as a whole, and no JSON."""
     play.post({"alerts": []})
+    play.post({"name": "long", "summary": "x" * 10_000})
     play.post({"alerts": [{"name": "a", "status": "firing"}, {"status": "firing"}]})
     play.post({"alerts": [{"status": "firing"}]})
     play.post(b"{")
@@ -88,6 +91,30 @@ def silent(play: Play) -> None:
     play.wait(60 * 20)
 
 
+def watchdogs(play: Play) -> None:
+    """One that is heard, silent, heard again, and missed while nothing ran."""
+    ready(play)
+    play.configure(deduplicate={"watchdogs": {"left": {"matchers": ['service="dog"']}}})
+    play.fire("dog", service="dog")
+    play.wait(10)
+    play.send()
+    play.fire("dog", service="dog")
+    play.send()
+    play.clock.advance(timedelta(hours=1))
+    play.wait(10)
+
+
+def canaries(play: Play) -> None:
+    """A canary comes and goes beside real trouble."""
+    ready(play)
+    since = play.now
+    play.fire("a", **WEB)
+    play.append(Entry.of("alerts.raw", canary("gate", since)))
+    play.wait(1)
+    play.append(Entry.of("alerts.raw", canary("gate", since, play.now)))
+    play.run()
+
+
 def cascade(play: Play) -> None:
     """One incident over a group and a dependency; full ones; one that comes back."""
     ready(play)
@@ -135,6 +162,22 @@ def reopened(play: Play) -> None:
     play.send()
 
 
+def people(play: Play) -> None:
+    """What people do at PagerDuty stands: taken over, worse after that, resolved while it fires; and what was lost."""
+    ready(play)
+    play.fire("a", **WEB)
+    play.feedback("missing", 1, incident(play))
+    play.feedback("acknowledged", 2, incident(play))
+    play.fire("b", severity="critical", **WEB)
+    play.feedback("resolved", 3, incident(play))
+    play.fire("c", name="Slow", severity="critical", **WEB)
+    play.feedback("reopened", 4, incident(play))
+    play.feedback("reassigned", 5, incident(play))
+    play.send()
+    play.resolve("a", "b", "c", **WEB)
+    play.send()
+
+
 def mutes(play: Play) -> None:
     """Silences that begin, end, are replaced, withdrawn, and outlive what they mute."""
     ready(play)
@@ -155,6 +198,18 @@ def mutes(play: Play) -> None:
     )
     play.resolve("a", "b", minutes_ago=70)
     play.wait(60 * 30)
+
+
+def a_silence_of_an_older_version(play: Play) -> None:
+    """Its regular expression is one that only Python's engine takes; it stands in the log already."""
+    ready(play)
+    matcher = {"name": "service", "op": "=~", "value": r"(d)b|\1"}
+    said = {"policy_id": "old", "kind": "silence", "version": 1, "matchers": [matcher], "starts_at": play.now}
+    old = Policy.model_validate({**said, "ends_at": play.now + timedelta(minutes=60)})
+    play.append(Entry.of("episodes", old))
+    play.run()
+    play.fire("a", **DB)
+    play.wait(90)
 
 
 def unmuted_before_it_is_decided_anew(play: Play) -> None:
@@ -272,7 +327,9 @@ def random_play(play: Play) -> None:
         elif doing == 8:
             play.silence(dice.choice(["web", "db"]), dice.choice([2, 30]), number, withdrawn=dice.random() < 0.3)
         elif doing == 9 and play.memory.records("incidents.enriched"):
-            kind = dice.choice(["acknowledged", "unacknowledged", "resolved", "annotated"])
+            kind = dice.choice(
+                ["acknowledged", "unacknowledged", "resolved", "annotated", "missing", "merged", "reopened"]
+            )
             play.feedback(kind, number // 2, incident(play, -dice.randint(1, 3)))
         elif doing == 10 and dice.random() < 0.3:
             arms += 1
@@ -287,10 +344,14 @@ SCENES: tuple[Callable[[Play], None], ...] = (
     a_life,
     unordered,
     silent,
+    watchdogs,
+    canaries,
     cascade,
     storm,
     reopened,
+    people,
     mutes,
+    a_silence_of_an_older_version,
     unmuted_before_it_is_decided_anew,
     adopted,
     sent,

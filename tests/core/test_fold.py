@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from enum import StrEnum
 
@@ -9,10 +10,21 @@ import pytest
 
 from streamproc.core.errors import Defect, Rejected
 from streamproc.core.event import Activated, DeadLetter, Event, Wake
-from streamproc.core.fold import CONFIG, Folded, FoldReason, Lookups, Observation, Overlay, fold
+from streamproc.core.fold import (
+    CONFIG,
+    LARGEST,
+    LARGEST_LETTER,
+    Folded,
+    FoldReason,
+    Lookups,
+    Observation,
+    Overlay,
+    fold,
+)
 from streamproc.core.record import EMPTY, Outgoing, Position, Record
 from streamproc.core.step import ACTIVE, ActiveRow, Everywhere, Node, Stage, Step
-from streamproc.core.table import Row, RowKey, Rows, RowStore, Table
+from streamproc.core.table import Row, RowKey, Rows, RowStore, Table, encode_rows
+from streamproc.core.trace import parse
 from tests.support.toy import (
     COUNT,
     HEADING,
@@ -520,10 +532,81 @@ def test_a_trail_that_a_stage_hands_on_is_not_replaced() -> None:
     assert told.trail[-1].stage == "recall"
 
 
-def test_the_traceparent_passes_through() -> None:
-    trace = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    folded = run(TALLY, [stamped(Word(word="ape"), 0, headers={"traceparent": trace}), stamped(Word(word="bee"), 1)])
-    assert [emit.headers.get("traceparent") for emit in folded.emits] == [trace, None]
+TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+UNWANTED = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
+
+
+def carried(*headers: bytes | None) -> Folded:
+    records = [
+        stamped(Word(word="ape"), at, headers={} if header is None else {"traceparent": header})
+        for at, header in enumerate(headers)
+    ]
+    return run(TALLY, records)
+
+
+def test_what_a_record_causes_continues_its_trace_from_the_span_of_the_node() -> None:
+    parent = parse(TRACE)
+    assert parent is not None
+    emits = carried(TRACE, None).emits
+    span = parent.derive("words/0/0", TALLY.name)
+    assert [emit.headers.get("traceparent") for emit in emits] == [span.header(), None]
+    assert span.trace_id == parent.trace_id
+    assert span.span_id != parent.span_id
+
+
+def test_the_span_of_another_record_and_of_another_node_is_another_one() -> None:
+    first, second = (emit.headers["traceparent"] for emit in carried(TRACE, TRACE).emits)
+    other = replace(TALLY, name="other")
+    (third,) = (
+        emit.headers["traceparent"]
+        for emit in run(other, [stamped(Word(word="ape"), 0, headers={"traceparent": TRACE})]).emits
+    )
+    assert len({first, second, third}) == 3
+
+
+def test_a_trace_of_which_nobody_wants_spans_is_handed_on_as_it_is() -> None:
+    folded = carried(UNWANTED)
+    assert [emit.headers["traceparent"] for emit in folded.emits] == [UNWANTED]
+    assert folded.followed == []
+
+
+def test_a_header_that_is_no_traceparent_is_not_handed_on() -> None:
+    folded = carried(b"00-garbage", b"\xff" * 55)
+    assert [emit.headers.get("traceparent") for emit in folded.emits] == [None, None]
+    assert folded.followed == []
+
+
+def test_what_was_decided_on_a_record_of_a_trace_is_kept_for_its_span() -> None:
+    folded = carried(TRACE, None)
+    (followed,) = folded.followed
+    assert followed.record.origin == "words/0/0"
+    assert [(made.stage, made.reason) for made in followed.decisions] == [
+        ("count", "counted"),
+        ("gather", "gathered"),
+        ("announce", "announced"),
+    ]
+    assert followed.decisions[0].figures == {"count": 1, "was": None}
+
+
+def test_of_a_refused_record_only_the_refusal_is_kept_for_its_span() -> None:
+    record = stamped(Line(sender="a", text="! no"), 0, inbox="lines", headers={"traceparent": TRACE})
+    (followed,) = run(SPLIT, [record]).followed
+    assert [(made.stage, made.reason, made.intentional) for made in followed.decisions] == [("fold", "rejected", False)]
+
+
+def test_a_trace_changes_nothing_of_what_is_decided() -> None:
+    with_, without = carried(TRACE, UNWANTED, b"?"), carried(None, None, None)
+    assert with_.changes == without.changes
+    assert [(emit.topic, emit.key, emit.value) for emit in with_.emits] == [
+        (emit.topic, emit.key, emit.value) for emit in without.emits
+    ]
+    assert with_.observations == without.observations
+
+
+def test_the_first_record_of_each_type_is_named_without_wakes_and_switches() -> None:
+    given = [activated(CONFIG, 1, EAGER), *words("ape", "bee"), Nudge(word="ape", count=1)]
+    folded = run(TALLY, line_of(given), bodies=BODIES)
+    assert {name: record.offset for name, record in folded.oldest.items()} == {"word.v1": 1, "nudge.v1": 3}
 
 
 def test_unintended_reasons_are_told_apart() -> None:
@@ -688,3 +771,61 @@ def test_an_outgoing_record_is_plain_bytes() -> None:
         {"type": b"word.v1", "now": b"2026-03-01T12:00:00.000000+00:00"},
     )
     assert RowKey("count", "ape") == COUNT.at("ape")
+
+
+# -- what no log takes -----------------------------------------------------------------------------------------------
+
+
+def test_a_record_that_would_come_to_too_large_an_event_is_a_dead_letter() -> None:
+    folded = run(TALLY, line_of([Word(word="x" * LARGEST), Word(word="ape")]))
+    (letter,) = folded.dead_letters
+    assert letter.reason == "too_large"
+    assert letter.detail == f"its total.v1 would have {LARGEST + 416} bytes; {LARGEST} at most fit"
+    assert [row.word for row in folded.changes.values() if isinstance(row, CountRow)] == ["ape"]
+
+
+class HeapRow(Row):
+    text: str = ""
+
+
+HEAP = Table("heap", HeapRow, bound="nothing")
+
+
+def heap(event: Line, rows: Rows, now: datetime, config: object) -> Step:
+    row = rows.get(HEAP, event.sender) or HeapRow()
+    return Step({HEAP.at(event.sender): HeapRow(text=row.text + event.text)}, Piled.PILED)
+
+
+class Piled(StrEnum):
+    PILED = "piled"
+
+
+HEAPING = Node("heap", topic("lines"), (Stage("heap", heap, takes=(Line,), reasons=Piled, owns=(HEAP,)),), writes=())
+
+
+def test_a_record_that_would_make_a_row_too_large_is_a_dead_letter() -> None:
+    half = "x" * (LARGEST // 2)
+    lines = [Line(sender="a", text=half), Line(sender="a", text=half), Line(sender="a", text="y")]
+    folded = run(HEAPING, line_of(lines, "lines"))
+    (letter,) = folded.dead_letters
+    assert (letter.reason, letter.offset, letter.value) == ("too_large", 1, lines[1].encode())
+    assert folded.changes == {HEAP.at("a"): HeapRow(text=half + "y")}
+    assert folded.written == encode_rows(folded.changes)
+    assert (folded.position.next_offset, sum(folded.observations.values())) == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("value", "headers", "left_out"),
+    [
+        pytest.param(b"\xff" * 1_000, {}, None, id="small"),
+        pytest.param(b"\xff" * 5_000_000, {}, None, id="as large as a body may be"),
+        pytest.param(b"\xff" * 6_500_000, {}, 6_500_000, id="too large in base64"),
+        pytest.param(b"\xff", {"x": b"\1" * 2_000_000}, 1, id="headers that are too large in JSON"),
+    ],
+)
+def test_a_dead_letter_fits_into_its_topic(value: bytes, headers: dict[str, bytes], left_out: int | None) -> None:
+    folded = run(SPLIT, [stamped(value, 0, inbox="lines", headers=headers)])
+    (letter,), (emit,) = folded.dead_letters, folded.emits
+    assert (letter.left_out, letter.value) == (left_out, b"" if left_out else value)
+    assert len(emit.value) <= LARGEST_LETTER
+    assert DeadLetter.decode(emit.value, {}) == letter

@@ -2,14 +2,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
+from streamproc.core.errors import Unusable
 from streamproc.core.event import Wake
 from streamproc.core.fold import Lookups, Overlay
 from streamproc.core.step import ACTIVE
@@ -164,10 +165,45 @@ def test_a_restored_row_tells_the_wake_that_it_waits_for() -> None:
     assert store.restore(PLAIN.at("b"), b"{}") is None
 
 
-def test_a_row_of_a_newer_writer_can_be_read() -> None:
-    store = RowStore(ALL)
-    store.restore(PLAIN.at("a"), b'{"v": 2, "note": "n", "unheard_of": 1}')
-    assert store.get(PLAIN.at("a")) == Tagged(v=2, note="n")
+class Grown(Row):
+    v: int = 3
+    mood: Literal["good", "bad"] = "good"
+
+
+GROWN = Table("grown", Grown, bound="")
+
+
+def test_a_row_of_an_older_version_is_read_and_becomes_one_of_this_version() -> None:
+    store = RowStore((GROWN,))
+    store.restore(GROWN.at("a"), b'{"v": 2, "mood": "bad", "given_up_since": 1}')
+    row = store.get(GROWN.at("a"))
+    assert row == Grown(mood="bad")
+    assert encode_rows({GROWN.at("a"): row})[GROWN.at("a")] == b'{"v":3,"mood":"bad"}'
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(b'{"v": 4, "unheard_of": 1}', id="a field more"),
+        pytest.param(b'{"v": 4, "mood": "none at all"}', id="a value more"),
+    ],
+)
+def test_a_row_of_a_newer_version_is_refused(raw: bytes) -> None:
+    with pytest.raises(
+        Unusable, match=r"row grown/a was written by a newer streamproc, in version 4 .* 3 is known here"
+    ):
+        RowStore((GROWN,)).restore(GROWN.at("a"), raw)
+
+
+def test_a_row_of_a_table_that_only_a_newer_version_has_is_refused() -> None:
+    with pytest.raises(Unusable, match="row moods/a was written by a newer streamproc, and its table is not known"):
+        RowStore((GROWN,)).restore(RowKey("moods", "a"), b"{}")
+
+
+@pytest.mark.parametrize("raw", [b'{"v": 3, "mood": "none"}', b'{"v": 2, "mood": "none"}', b"{", b'{"v": "x"}', b"[]"])
+def test_what_is_no_row_is_no_version_either(raw: bytes) -> None:
+    with pytest.raises(ValidationError):
+        RowStore((GROWN,)).restore(GROWN.at("a"), raw)
 
 
 def _models(kind: Any) -> Iterator[type[BaseModel]]:

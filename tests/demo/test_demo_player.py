@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -12,8 +13,8 @@ from streamproc.demo.scenario import Deed, Post, Scenario
 TAKEN = httpx.Response(202, json={"accepted": 2})
 
 
-def post(at: float, lane: str = "a", body: bytes = b"{}", awaits: str = "") -> Post:
-    return Post(at, lane, "alertmanager", "Alertmanager/0.28.1", body, alerts=2, awaits=awaits)
+def post(at: float, lane: str = "a", body: bytes = b"{}", awaits: str = "", follows: str = "") -> Post:
+    return Post(at, lane, "alertmanager", "Alertmanager/0.28.1", body, alerts=2, awaits=awaits, follows=follows)
 
 
 def scenario(*posts: Post, deeds: tuple[Deed, ...] = ()) -> Scenario:
@@ -25,13 +26,14 @@ async def play(
     gateway: Callable[[httpx.Request], httpx.Response],
     pagerduty: Callable[[httpx.Request], httpx.Response] = lambda _: httpx.Response(404),
     patience: float = 30.0,
+    decided: Callable[[], bool] = lambda: True,
 ) -> Player:
     async with (
         httpx.AsyncClient(transport=httpx.MockTransport(gateway), base_url="http://gateway") as one,
         httpx.AsyncClient(transport=httpx.MockTransport(pagerduty), base_url="http://pagerduty") as other,
     ):
         player = Player(one, other, 1000.0, patience)
-        await player.play(played, asyncio.get_running_loop().time())
+        await player.play(played, asyncio.get_running_loop().time(), decided)
     return player
 
 
@@ -142,3 +144,28 @@ async def test_nobody_who_hears_of_it_is_noted_and_the_play_goes_on() -> None:
     player = await play(scenario(post(0.0, awaits="search")), lambda _: TAKEN, lambda _: nothing, patience=0.01)
     assert player.failures == ["nobody heard of the trouble of search within 0.01 s"]
     assert player.webhooks == 1
+
+
+async def test_what_hangs_on_a_service_breaks_after_its_page() -> None:
+    listed = iter(([], [alert("triggered", "search", "Q3")]))
+    happened: list[str] = []
+
+    def gateway(_: httpx.Request) -> httpx.Response:
+        happened.append("told")
+        return TAKEN
+
+    def pagerduty(_: httpx.Request) -> httpx.Response:
+        happened.append("looked")
+        return httpx.Response(200, json=next(listed))
+
+    await play(scenario(post(0.0, follows="search")), gateway, pagerduty)
+    assert happened == ["looked", "looked", "told"]
+
+
+async def test_what_is_mended_after_a_mishap_waits_until_all_is_decided() -> None:
+    decided = iter((False, True))
+    heard = httpx.Response(200, json=[alert("triggered", "search", "Q3")])
+    played = replace(scenario(post(0.1, awaits="search"), post(0.3, awaits="search")), mishap=0.2)
+    player = await play(played, lambda _: TAKEN, lambda _: heard, decided=lambda: next(decided))
+    assert player.webhooks == 2
+    assert next(decided, None) is None

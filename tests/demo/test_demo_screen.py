@@ -5,12 +5,14 @@ import io
 import pytest
 from rich.console import Console
 
-from streamproc.demo.figures import Figures, Shown
+from streamproc.demo.figures import Figures, Process, Shown
 from streamproc.demo.screen import LiveScreen, PlainScreen, fits, frame, plain
 from streamproc.demo.telling import Line, Verb
 
 FIGURES = Figures(
     elapsed=12.3,
+    runtime="Apache Kafka",
+    workers=(Process("worker-1", "dead", well=False), Process("worker-2", "42 partitions", well=True)),
     alerts=8077,
     rate=812.4,
     repeats=4040,
@@ -63,6 +65,7 @@ def test_the_screen_shows_figures_scene_pagerduty_and_reasons() -> None:
     text = "\n".join(rows)
     for words in (
         "12 of 24 s",
+        "on Apache Kafka   worker-1 dead   worker-2 42 partitions",
         "8,077",
         "812 a second",
         "4,040 folded",
@@ -78,6 +81,13 @@ def test_the_screen_shows_figures_scene_pagerduty_and_reasons() -> None:
         assert words in text
     assert "more of it" not in text
     assert "more of it" in "\n".join(drawn(FIGURES, LINES, 140, 40))
+
+
+def test_what_happens_to_a_worker_is_a_headline_and_stays_in_the_feed() -> None:
+    killed = Line(1.5, Verb.WORKER, "worker-1", "is killed")
+    rows = drawn(FIGURES, [LINES[0], killed, LINES[1]], 80, 24)
+    assert " ▸ worker-1 is killed" in [row.rstrip() for row in rows]
+    assert sum("is killed" in row for row in rows) == 2
 
 
 def test_an_empty_screen_is_calm() -> None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import io
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from rich.console import Console, RenderableType
 from streamproc.core.event import Why
 from streamproc.demo.figures import Figures, Shown
 from streamproc.demo.scenario import Post, Scenario, Story
+from streamproc.demo.stage import Outlived
 from streamproc.demo.summary import explaining, posting, reasons, summary
 from streamproc.demo.verdict import Verdict, judge
 from streamproc.emulator.account import Effect
@@ -69,6 +69,11 @@ def taken(effect: Effect | None = Effect.OPENED, **told: Any) -> Taken:
         "effect": effect,
     }
     return Taken(**{**fields, **told})
+
+
+RESOLVE = taken(Effect.RESOLVED, action="resolve")
+DROPPED = taken(Effect.DROPPED, action="resolve")
+UPDATE = taken(Effect.DEDUPLICATED, event={"n": 2})
 
 
 def verdict(
@@ -140,6 +145,10 @@ def test_what_is_doubled_is_named(found: Verdict, words: str) -> None:
     assert words in found.doubled
 
 
+def test_alerts_that_were_decided_twice_are_doubled() -> None:
+    assert verdict(taken(), again=2).doubled == ("2 alerts were decided more than once",)
+
+
 @pytest.mark.parametrize(
     ("found", "words"),
     [
@@ -178,6 +187,39 @@ def test_the_summary_says_that_promises_held() -> None:
     assert max(len(line) for line in told.splitlines()) <= 80
 
 
+@pytest.mark.parametrize(
+    ("asked", "repeated", "doubled"),
+    [
+        pytest.param((taken(), taken(Effect.DEDUPLICATED)), 1, 0, id="the last trigger"),
+        pytest.param((taken(), RESOLVE, DROPPED), 1, 0, id="the last resolve"),
+        pytest.param((taken(), RESOLVE, DROPPED, DROPPED), 1, 1, id="twice again"),
+        pytest.param((taken(), UPDATE, taken(Effect.DEDUPLICATED)), 0, 1, id="an older one"),
+        pytest.param((taken(), taken()), 0, 2, id="people were paged again"),
+    ],
+)
+def test_a_death_may_repeat_the_last_request_of_an_alert_once(
+    asked: tuple[Taken, ...], repeated: int, doubled: int
+) -> None:
+    found = judge(PLAYED, 10, (), Figures(**GOOD), (incident(),), asked, died=True)
+    assert (found.repeated, len(found.doubled)) == (repeated, doubled)
+    without = judge(PLAYED, 10, (), Figures(**GOOD), (incident(),), asked)
+    assert without.repeated == 0
+    assert without.doubled
+
+
+def test_the_summary_says_what_was_repeated() -> None:
+    found = judge(PLAYED, 10, (), Figures(**GOOD), (incident(),), (taken(), RESOLVE, DROPPED), died=True)
+    assert "the kill repeated 1 requests" in shown(summary(Figures(**GOOD), found, 3))
+
+
+def test_the_summary_says_what_was_outlived() -> None:
+    outlived = Outlived("worker-1", "worker-2", waited=1312, seconds=6.4)
+    found = verdict(taken(), taken(event={"n": 2}))
+    words = "6 s from kill -9 of worker-1 until worker-2 had taken over everything"
+    told = " ".join(shown(summary(Figures(**GOOD), found, 3, outlived)).split())
+    assert f"{words}: 1,312 records waited, 1 pages doubled" in told
+
+
 def test_the_summary_says_which_promises_are_broken() -> None:
     told = shown(summary(Figures(), verdict(open_incidents=2), webhooks=0))
     assert "lost = 1     Deploy: 0 pages where 1 were due" in told
@@ -212,7 +254,7 @@ def test_the_reasons_of_an_incident_are_a_chain() -> None:
 
 def test_what_can_be_copied_is_complete() -> None:
     told = verdict(taken()).stories
-    assert explaining(told, ".venv/bin/streamproc", Path("/data")) == [
+    assert explaining(told, ".venv/bin/streamproc", "--data-dir /data") == [
         ".venv/bin/streamproc explain 0123456789abcdef --data-dir /data"
     ]
     first, second = posting("http://127.0.0.1:1")

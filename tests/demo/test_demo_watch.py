@@ -7,7 +7,8 @@ from typing import Any, Literal
 import pytest
 
 from streamproc.core.event import DeadLetter, Scalar, Why
-from streamproc.demo.figures import Shown, percentile
+from streamproc.demo.figures import Process, Shown, percentile
+from streamproc.demo.stage import Counted, Happened, Outlived
 from streamproc.demo.telling import COUNTED_EVERY, Line, Verb
 from streamproc.demo.watch import FOLDED_EVERY, OVER_AFTER, Watcher
 from streamproc.emulator.config import EmulatorConfig
@@ -17,7 +18,7 @@ from streamproc.events.escalation import Page, PageAction
 from streamproc.events.escalation import Verdict as Sending
 from streamproc.events.incident import Action, Decision, Incident, IncidentChange, Member
 from streamproc.runtime.clock import ManualClock
-from streamproc.views import IncidentSummary, IncidentView, PipelineStatus, incident_view
+from streamproc.views import IncidentSummary, IncidentView, NodeStatus, PipelineStatus, incident_view
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ID = "in:v1:prod:eu:0123456789abcdef"
@@ -34,6 +35,7 @@ class FakeDesk:
         self.letters: list[DeadLetter] = []
         self.decisions: dict[str, int] = {}
         self.asked: list[str] = []
+        self.nodes: tuple[NodeStatus, ...] = ()
 
     def status(self) -> PipelineStatus:
         return PipelineStatus(
@@ -44,7 +46,7 @@ class FakeDesk:
             paged_incidents=0,
             waiting_to_send=0,
             dead_letters=len(self.letters),
-            nodes=(),
+            nodes=self.nodes,
             decisions=self.decisions,
         )
 
@@ -106,6 +108,38 @@ class FakeDesk:
         )
 
 
+class FakeStage:
+    runtime, url, site, again, stale, patience = "fakes", "", "", "", 0.0, 0.0
+
+    def __init__(self, desk: FakeDesk) -> None:
+        self.desk = desk
+        self.outlived: Outlived | None = None
+        self.happened: list[Happened] = []
+        self.crew: tuple[Process, ...] = ()
+
+    def decisions(self, status: PipelineStatus) -> dict[str, int]:
+        return status.decisions
+
+    def workers(self, status: PipelineStatus) -> tuple[Process, ...]:
+        return self.crew
+
+    def news(self) -> list[Happened]:
+        news, self.happened = self.happened, []
+        return news
+
+    def failures(self) -> list[str]:
+        return []
+
+    def stopped(self) -> None:
+        return None
+
+    async def suffer(self) -> None:
+        return None
+
+    async def count(self) -> Counted:
+        return Counted(0)
+
+
 def member(fingerprint: str, why: str = "opened", service: str = "payments") -> Member:
     return Member(
         fingerprint=fingerprint,
@@ -130,7 +164,8 @@ class Watching:
     def __init__(self, emulator: Emulator) -> None:
         self.desk = FakeDesk()
         self.clock = ManualClock(START)
-        self.watcher = Watcher(self.desk, emulator, START, self.clock.now)
+        self.stage = FakeStage(self.desk)
+        self.watcher = Watcher(self.stage, emulator, START, self.clock.now)
 
     def look(self, at: float) -> list[Line]:
         self.clock.set(after(at))
@@ -236,6 +271,14 @@ def test_an_incident_that_is_long_over_is_not_looked_at(watching: Watching) -> N
     assert watching.desk.asked == []
 
 
+def test_what_happens_to_workers_is_told_once(watching: Watching) -> None:
+    watching.stage.happened = [Happened(after(1.0), "worker-1", "is killed")]
+    watching.stage.crew = (Process("worker-1", "dead", well=False),)
+    assert watching.look(1.2) == [Line(1.0, Verb.WORKER, "worker-1", "is killed")]
+    assert watching.watcher.figures.workers == watching.stage.crew
+    assert watching.look(1.4) == []
+
+
 def trigger(dedup_key: str, summary: str) -> dict[str, Any]:
     return {
         "routing_key": "0" * 32,
@@ -250,6 +293,9 @@ def test_the_figures_are_those_of_the_pipeline_and_of_pagerduty(watching: Watchi
     assert (first.compression, first.open_alerts) == (None, 0)
     watching.look(0.0)
     watching.desk.publish("severity", 1.0, acknowledged_by="Ada")
+    watching.desk.nodes = tuple(
+        NodeStatus(node="decide", partition=part, lag=lag, rows=0, now=None) for part, lag in ((0, 2), (1, 3))
+    )
     watching.desk.decisions = {"deduplicate/opened": 30, "deduplicate/repeat": 10, "deduplicate/expired": 7}
     emulator.take("alert", "/v2/enqueue", trigger("another", "older"), 202, None)
     emulator.take(
@@ -262,7 +308,7 @@ def test_the_figures_are_those_of_the_pipeline_and_of_pagerduty(watching: Watchi
     emulator.take("alert", "/v2/enqueue", trigger(ID, "It hurts"), 202, None)
     watching.look(2.0)
     figures = watching.watcher.figures
-    assert (figures.alerts, figures.repeats, figures.episodes) == (40, 10, 30)
+    assert (figures.alerts, figures.repeats, figures.episodes, figures.unfolded) == (40, 10, 30, 5)
     assert (figures.rate, figures.pages, figures.requests, figures.compression) == (20.0, 2, 3, 20.0)
     assert figures.delays == (1.5,)
     assert figures.shown == (

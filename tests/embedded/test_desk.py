@@ -10,13 +10,15 @@ from typing import Any, Literal
 import pytest
 
 from streamproc.core.errors import Unusable
+from streamproc.events.canary import NAME, canary, canary_id
+from streamproc.ports import Entry
 from streamproc.runtime.clock import ManualClock
 from streamproc.runtime.embedded.desk import SqliteDesk
 from streamproc.runtime.embedded.journal import FILE, SqliteJournal
 from streamproc.runtime.embedded.runtime import LiveDesk
 from streamproc.runtime.embedded.spool import submit
 from streamproc.topology import TOPICS, TOPOLOGY
-from streamproc.views import IncidentSummary
+from streamproc.views import IncidentSummary, Vitals
 from tests.embedded.pipelines import (
     T0,
     Pipeline,
@@ -172,6 +174,27 @@ async def test_how_the_pipeline_stands(folder: Path) -> None:
                 assert known[node.node] == node
         await pipeline.runtime.append([policy(2, withdrawn=True)])
         assert live.status().armed is False
+
+
+async def test_a_canary_is_shown_to_those_only_who_ask_for_it(folder: Path) -> None:
+    clock = ManualClock(T0)
+    async with started(folder, clock=clock, first=paging()) as pipeline:
+        desk = SqliteDesk(folder)
+        named = canary_id("gate/1", T0)
+        assert desk.vitals(named) == Vitals(canary=None, waits_since=None)
+        await pipeline.runtime.append([Entry.of("alerts.raw", canary("gate/1", T0))])
+        assert (desk.vitals(named).canary, desk.vitals(canary_id("gate/11", T0)).canary) == ("open", None)
+        clock.advance(MINUTE)
+        await pipeline.put(alert("a", severity="error", since=clock.now()))
+        assert desk.vitals(named).waits_since == T0 + MINUTE
+        assert (desk.status().open_incidents, names(desk.incidents("open", 10, ""))) == (1, ["a"])
+        await pipeline.runtime.append([Entry.of("alerts.raw", canary("gate/1", T0, clock.now()))])
+        assert desk.vitals(named).canary == "resolved"
+        assert names(desk.incidents("all", 10, "")) == ["a"]
+        (found,) = desk.matching("in:v1:streamproc:")
+        view = desk.incident(found)
+        assert view is not None
+        assert view.root.name == NAME
 
 
 async def test_what_waits_in_the_log_is_lag(folder: Path) -> None:

@@ -96,6 +96,16 @@ async def test_a_dropped_connection_is_a_network_error(served: Served) -> None:
             await http.post("/v2/enqueue", content=event().body, headers={"Content-Type": "application/json"})
 
 
+async def test_what_is_swallowed_looks_taken(served: Served) -> None:
+    served.emulator.faults.add(Fault(kind=FaultKind.SWALLOW, count=1))
+    async with client(served) as events:
+        for _ in range(2):
+            sent = await events.send(event())
+            assert (sent.verdict, sent.status, sent.message) == (Verdict.DELIVERED, 202, "Event processed")
+    assert [taken.effect for taken in served.emulator.requests] == [None, Effect.OPENED]
+    assert [taken.status for taken in served.emulator.requests] == [202, 202]
+
+
 async def test_a_stall_outlasts_the_client(served: Served) -> None:
     served.emulator.faults.add(Fault(kind=FaultKind.STALL, seconds=30))
     async with client(served, timeout=0.05) as events:

@@ -45,10 +45,13 @@ class FakeInlet:
         self.entered = asyncio.Event()
         self.released = asyncio.Event()
         self.released.set()
+        self.waiting = 0
 
     async def append(self, entries: Sequence[Entry]) -> None:
         self.entered.set()
+        self.waiting += 1
         await self.released.wait()
+        self.waiting -= 1
         if self.fails is not None:
             raise self.fails
         self.entries.extend(entries)
@@ -200,9 +203,11 @@ STATUS = PipelineStatus(
 class Stand:
     """A gateway between a fake inlet and a fake desk, and a client that speaks to it."""
 
+    desk_type: type[FakeDesk] = FakeDesk
+
     def __init__(self, **settings: Any) -> None:
         self.inlet = FakeInlet()
-        self.desk = FakeDesk()
+        self.desk = self.desk_type()
         self.registry = CollectorRegistry()
         self.app: FastAPI = build(GatewayConfig(**settings), self.inlet, self.desk, self.registry, lambda: NOW)
 

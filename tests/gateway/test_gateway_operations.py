@@ -49,6 +49,11 @@ async def test_the_status() -> None:
     assert (await Stand().get("/v1/status")).json() == STATUS.model_dump(mode="json")
 
 
+async def test_without_a_key_nothing_is_reconciled() -> None:
+    told = (await Stand().get("/v1/reconciliation")).json()
+    assert told == {"enabled": False, "error": "", "last": None}
+
+
 @pytest.mark.parametrize(
     ("query", "ids", "following"),
     [
@@ -105,7 +110,8 @@ async def test_a_retry_puts_the_record_into_the_inbox_that_refused_it() -> None:
     answer = await stand.post(f"/v1/dead-letters/{LETTER}/retry")
     assert (answer.status_code, answer.json()) == (202, {"retried": LETTER})
     headers = {"type": b"raw-alert.v1", "source": b"generic"}
-    assert stand.inlet.entries == [Entry("alerts.raw", b"", stand.desk.letters[0].value, headers)]
+    letter = stand.desk.letters[0]
+    assert stand.inlet.entries == [Entry("alerts.raw", b"", letter.value, headers, letter.partition)]
 
 
 async def test_a_retry_while_the_log_is_down_is_503() -> None:
@@ -113,6 +119,13 @@ async def test_a_retry_while_the_log_is_down_is_503() -> None:
     stand.inlet.fails = Overloaded("the log is down", 7)
     answer = await stand.post(f"/v1/dead-letters/{LETTER}/retry")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "7")
+
+
+async def test_what_was_too_large_for_a_dead_letter_cannot_be_retried() -> None:
+    stand = Stand()
+    stand.desk.letters = [stand.desk.letters[0].model_copy(update={"value": b"", "left_out": 7_000_000})]
+    answer = await stand.post(f"/v1/dead-letters/{LETTER}/retry")
+    assert (answer.status_code, reason_of(answer), stand.inlet.entries) == (409, "not_retryable", [])
 
 
 @pytest.mark.parametrize(
@@ -141,7 +154,9 @@ async def test_a_defect_of_the_desk_is_500_in_the_same_shape() -> None:
     assert stand.count("streamproc_http_requests_total", route="/ready", status="500") == 1
 
 
-@pytest.mark.parametrize("path", ["/v1/status", "/v1/incidents", f"/v1/incidents/{OPEN_ID}", "/v1/dead-letters", "/"])
+@pytest.mark.parametrize(
+    "path", ["/v1/status", "/v1/reconciliation", "/v1/incidents", f"/v1/incidents/{OPEN_ID}", "/v1/dead-letters", "/"]
+)
 async def test_the_operations_api_asks_for_the_token(path: str) -> None:
     stand = Stand(ingest_tokens=(hash_token("s3cret"),))
     assert (await stand.get(path)).status_code == 401
@@ -186,6 +201,7 @@ async def test_openapi_describes_every_path_and_every_reference_resolves() -> No
         "/v1/feedback",
         "/v1/feedback/pagerduty",
         "/v1/ingest/{source}",
+        "/v1/reconciliation",
     }
     for reference in _references(described):
         node = described

@@ -73,6 +73,16 @@ def heard(body: bytes) -> Feedback:
         pytest.param("incident.acknowledged", {}, FeedbackKind.ACKNOWLEDGED, "", id="acknowledged"),
         pytest.param("incident.unacknowledged", {}, FeedbackKind.UNACKNOWLEDGED, "", id="unacknowledged"),
         pytest.param("incident.resolved", {}, FeedbackKind.RESOLVED, "", id="resolved"),
+        pytest.param(
+            "incident.resolved",
+            {"resolve_reason": {"type": "merge_resolve_reason", "incident": {"id": "Q1", "summary": "The bigger one"}}},
+            FeedbackKind.MERGED,
+            "The bigger one",
+            id="resolved by a merge",
+        ),
+        pytest.param(
+            "incident.resolved", {"resolve_reason": {"type": "other"}}, FeedbackKind.RESOLVED, "", id="another reason"
+        ),
         pytest.param("incident.reopened", {}, FeedbackKind.REOPENED, "", id="reopened"),
         pytest.param("incident.triggered", {}, FeedbackKind.TRIGGERED, "", id="triggered"),
         pytest.param(
@@ -106,11 +116,13 @@ def test_what_events_become(event_type: str, data: dict[str, Any], kind: Feedbac
 
 
 def test_every_event_type_is_named_by_a_case() -> None:
-    assert set(KINDS.values()) == set(FeedbackKind) - {FeedbackKind.LABEL}
+    named = {*KINDS.values(), FeedbackKind.MERGED}
+    assert named == set(FeedbackKind) - {FeedbackKind.LABEL, FeedbackKind.MISSING}
 
 
 def test_the_second_destinations_key_is_the_same_incident() -> None:
-    assert heard(webhook(data={"incident_key": OPEN_ID + "/2"})).incident_id == OPEN_ID
+    for suffix in ("/2", "/critical", "/error", "/warning"):
+        assert heard(webhook(data={"incident_key": OPEN_ID + suffix})).incident_id == OPEN_ID
 
 
 def test_an_event_without_an_agent_is_nobodys() -> None:
@@ -224,13 +236,14 @@ def test_no_body_makes_reading_fail(body: bytes) -> None:
 
 @given(
     st.dictionaries(
-        st.sampled_from(["incident_key", "incident", "priority", "assignees", "urgency", "content"]),
+        st.sampled_from(["incident_key", "incident", "priority", "assignees", "urgency", "content", "resolve_reason"]),
         st.none()
         | st.integers()
         | st.text()
         | st.just(OPEN_ID)
         | st.lists(st.none() | st.just({"summary": "x"}))
-        | st.just({"incident_key": OPEN_ID, "summary": 7}),
+        | st.just({"incident_key": OPEN_ID, "summary": 7})
+        | st.just({"type": "merge_resolve_reason", "incident": 7}),
     ),
     st.sampled_from(sorted(KINDS)),
 )

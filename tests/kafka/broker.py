@@ -57,6 +57,8 @@ class Broker:
     folder: Path
     nodes: int = 1
     port: int = 0
+    options: tuple[str, ...] = ()
+    """More of `kafka-dev start`."""
 
     def __post_init__(self) -> None:
         self.port = self.port or free_ports(2 * self.nodes)
@@ -94,7 +96,7 @@ class Broker:
         only = [] if node is None else ["--node", str(node)]
         place = ["--port", str(self.port), "--data", str(self.folder), "--nodes", str(self.nodes)]
         done = subprocess.run(  # noqa: S603  our own script
-            [str(COMMAND), what, *place, *only], capture_output=True, text=True, timeout=300, check=False
+            [str(COMMAND), what, *place, *only, *self.options], capture_output=True, text=True, timeout=300, check=False
         )
         if done.returncode:
             raise RuntimeError(f"kafka-dev {what} failed ({done.returncode}):\n{done.stdout}{done.stderr}")

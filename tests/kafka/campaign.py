@@ -23,8 +23,9 @@ from streamproc.runtime.faust import topics as catalogue
 from streamproc.runtime.faust.config import Config
 from streamproc.runtime.faust.inlet import KafkaInlet
 from tests.kafka.broker import Broker, config_for
-from tests.kafka.exact import at_rest, check, left_by
-from tests.kafka.fleet import FAULTS, Fault, Fleet, Load
+from tests.kafka.exact import check, left_by, rest
+from tests.kafka.faults import FAULTS, Fault
+from tests.kafka.fleet import SCRIPT, Fleet, Load, toy_worker
 from tests.support import toy
 
 WORDS = ("ape", "ant", "bee", "bat", "cat", "cow", "dog", "eel", "fox", "?", "#oh")
@@ -51,7 +52,7 @@ async def run(
     workers: int = 2,
     rate: int = 600,
     seconds: float = 10.0,
-    script: Path | None = None,
+    script: Path = SCRIPT,
 ) -> dict[str, Any]:
     """Play one run and check it; raises AssertionError, with what the workers said, where a promise is broken."""
     chatter.bound()
@@ -62,8 +63,7 @@ async def run(
     async with AsyncExitStack() as stack:
         stack.push_async_callback(inlet.stop)
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        more = {} if script is None else {"script": script}
-        async with Fleet(broker, config, "toy", Path(folder), workers, **more) as fleet:
+        async with Fleet(broker, config, toy_worker(config, Path(folder), script), workers) as fleet:
             try:
                 await fleet.ready()
                 loading = asyncio.create_task(load.run(rate, seconds))
@@ -73,13 +73,14 @@ async def run(
                     await asyncio.sleep(chance.random() * 2)
                 await loading
                 ended = time.monotonic()
-                async with asyncio.timeout(REST_WITHIN):
-                    while not await at_rest(config, toy.TOY):  # noqa: ASYNC110  other processes tell nobody
-                        await asyncio.sleep(0.3)
+                await rest(config, toy.TOY, REST_WITHIN)
                 rested = time.monotonic() - ended
                 figures = check(
                     await left_by(config, toy.TOY, toy.TOPICS), toy.TOY, toy.LETTERS, load.acknowledged, load.doubtful
                 )
+                shut_out = fleet.said().count("A partition is claimed anew")
+                befell = faults or any(each.codes for each in fleet.workers)
+                assert befell or not shut_out, f"nothing befell, and partitions were shut out {shut_out} times"
             except BaseException as error:
                 error.add_note(f"seed {seed}; the workers said:\n{fleet.said()[-20000:]}")
                 raise
@@ -94,7 +95,7 @@ async def main(folder: str, port: str, faults: str, seed: str, workers: str = "2
     broker = Broker(Path(folder), 3 if await asyncio.to_thread(Path(folder, "node-3").exists) else 1, int(port))
     chosen = [FAULTS[name] for name in faults.split(",") if name]
     config = config_for(broker)
-    told = Path(script) if script else None
+    told = Path(script) if script else SCRIPT
     print(faults, seed, await run(broker, config, chosen, int(seed), workers=int(workers), script=told))  # noqa: T201
 
 

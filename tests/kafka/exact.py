@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from streamproc.core.event import Artifact
 from streamproc.core.record import Position, Record
-from streamproc.core.step import Topology
+from streamproc.core.step import Node, Topology
 from streamproc.core.table import RowKey
 from streamproc.core.topic import Topic
 from streamproc.ports import Entry
 from streamproc.runtime.engine import BEGINNING, VERSIONS
 from streamproc.runtime.faust import topics as catalogue
 from streamproc.runtime.faust.client import Place, TopicPartition, reader
-from streamproc.runtime.faust.codec import address_of, partition_of, record_of
+from streamproc.runtime.faust.codec import POSITION, address_of, partition_of, position_of, record_of
 from streamproc.runtime.faust.config import Config
-from streamproc.runtime.faust.state import read_raw
+from streamproc.runtime.faust.ends import Ends
 from tests.support.replay import Replayed, Written, is_wake, replay, written
 
 Key = tuple[str, int]
@@ -46,12 +49,35 @@ async def left_by(config: Config, topology: Topology, topics: Mapping[str, Topic
                     for messages in (await consumer.getmany(timeout_ms=200)).values():
                         for message in messages:
                             left.logs[topic.name, message.partition].append(record_of(message, topic.name))
-    for node in topology:
-        for p in range(node.inbox.partitions):
-            raw, position, _ = await read_raw(config, node.name, p)
-            left.rows[node.name, p] = {address_of(key): value for key, value in raw.items()}
-            left.positions[node.name, p] = position
+    await _read_states(config, topology, left)
     return left
+
+
+async def _read_states(config: Config, topology: Topology, left: Left) -> None:
+    """Read every state topic to its end with one consumer."""
+    whose = {
+        Place(config.state_topic(node.name), p): (node.name, p)
+        for node in topology
+        for p in range(node.inbox.partitions)
+    }
+    left.rows.update({key: {} for key in whose.values()})
+    left.positions.update(dict.fromkeys(whose.values()))
+    async with reader(config, whose) as consumer:
+        ends = await consumer.end_offsets([TopicPartition(*place) for place in whose])
+        for partition, end in ends.items():
+            while await consumer.position(partition) < end:
+                for messages in (await consumer.getmany(timeout_ms=200)).values():
+                    for message in messages:
+                        _install(left, whose[Place(message.topic, message.partition)], message)
+
+
+def _install(left: Left, key: Key, message: Any) -> None:
+    if message.key == POSITION:
+        left.positions[key] = position_of(message.value)
+    elif message.value is None:
+        left.rows[key].pop(address_of(message.key), None)
+    else:
+        left.rows[key][address_of(message.key)] = message.value
 
 
 def replay_all(left: Left, topology: Topology, letters: Topic) -> dict[Key, Replayed]:
@@ -87,7 +113,9 @@ def check(
     for (name, p), made in replayed.items():
         position = left.positions[name, p] or Position(0, BEGINNING, made.position.topic_id)
         assert position == made.position, f"{name}/{p} stands at {position}, its inbox comes to {made.position}"
-        assert left.rows[name, p] == dict(made.rows.raw()), f"rows of {name}/{p} are not those of its inbox"
+        kept, due = left.rows[name, p], dict(made.rows.raw())
+        differ = [(key, kept.get(key), due.get(key)) for key in kept | due if kept.get(key) != due.get(key)]
+        assert not differ, f"{len(differ)} rows of {name}/{p} are not those of its inbox: {differ[:2]}"
     emitted = {name for node in topology for name in (t.name for ts in node.routes.values() for t, _ in ts)}
     total = 0
     expected: Counter[tuple[str, bytes, bytes]] = Counter((e.topic, e.key, e.value) for e in acknowledged)
@@ -130,15 +158,44 @@ def _addressed(made: Replayed, topic: str, partition: int, count: int) -> list[W
 
 async def at_rest(config: Config, topology: Topology) -> bool:
     """Return whether every inbox is folded to its last record, by the state topics alone."""
-    for node in topology:
-        places = [Place(config.topic(node.inbox.name), p) for p in range(node.inbox.partitions)]
-        async with reader(config, places) as consumer:
-            ends = await consumer.end_offsets([TopicPartition(*place) for place in places])
-            for place in places:
-                partition = TopicPartition(*place)
-                _, position, _ = await read_raw(config, node.name, place.partition)
-                consumer.seek(partition, 0 if position is None else position.next_offset)
-                while await consumer.position(partition) < ends[partition]:
-                    if any((await consumer.getmany(partition, timeout_ms=200)).values()):
-                        return False
-    return True
+    return not await waiting(config, topology)
+
+
+async def waiting(config: Config, topology: Topology) -> list[str]:
+    """Return the node partitions that have something left to fold, by the state topics alone."""
+    left, found = Left({}), []
+    await _read_states(config, topology, left)
+    places = [Place(config.topic(n.inbox.name), p) for n in topology for p in _parts(n)]
+    known = Ends(config)
+    await known.start()
+    try:
+        # Ends of what is written, committed or not: a commit is answered before its markers are on every partition.
+        ends = await known.of(places)
+    finally:
+        await known.stop()
+    async with reader(config, places) as consumer:
+        for node in topology:
+            for p in _parts(node):
+                place, position = TopicPartition(config.topic(node.inbox.name), p), left.positions[node.name, p]
+                consumer.seek(place, position.next_offset if position is not None else 0)
+                while await consumer.position(place) < ends[Place(*place)]:
+                    if any((await consumer.getmany(place, timeout_ms=200)).values()):
+                        found.append(f"{node.name}/{p}")
+                        break
+    return found
+
+
+async def rest(config: Config, topology: Topology, within: float) -> None:
+    """Wait until every inbox is folded to its last record.
+
+    Raises:
+        AssertionError: that does not come to pass within so many seconds; it says where something waits.
+    """
+    until = time.monotonic() + within
+    while left := await waiting(config, topology):
+        assert time.monotonic() < until, f"not live again: something waits in {left}"
+        await asyncio.sleep(0.3)
+
+
+def _parts(node: Node) -> range:
+    return range(node.inbox.partitions)

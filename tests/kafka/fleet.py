@@ -1,38 +1,42 @@
-"""Workers as processes that a supervisor keeps alive, a load through the inlet, and what may befall them."""
+"""Processes that a supervisor keeps alive, and a load of the toy pipeline through the inlet."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from streamproc.core.event import Event
+import httpx
+
+from streamproc.emulator.emulator import Emulator
 from streamproc.ports import Entry, Overloaded
 from streamproc.runtime.faust.config import Config
 from streamproc.runtime.faust.inlet import KafkaInlet
 from tests.kafka.broker import ROOT, Broker
 
 SCRIPT = Path(__file__).with_name("worker_process.py")
-READY_WITHIN = 60.0
+READY_WITHIN = 240.0
+STOPPED_WITHIN = 60.0
 
 
 @dataclass
-class WorkerProcess:
-    """One worker with its supervisor."""
+class Process:
+    """One process with its supervisor. It is ready once its log's last word is so, or where it answers at `url`."""
 
     name: str
-    config: Config
-    world: str
+    command: Sequence[str]
     folder: Path
-    script: Path = SCRIPT
+    url: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
     wanted: bool = True
     codes: list[int] = field(default_factory=list)
 
@@ -41,11 +45,10 @@ class WorkerProcess:
         self.start()
 
     def start(self) -> None:
-        told = {**self.config.model_dump(mode="json"), "world": self.world}
         self.mark = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("a") as out:
-            self.process = subprocess.Popen(  # noqa: S603  our own script
-                [sys.executable, str(self.script), json.dumps(told)], stdout=out, stderr=out, cwd=ROOT
+            self.process = subprocess.Popen(  # noqa: S603  our own program
+                self.command, stdout=out, stderr=out, cwd=ROOT, env={**os.environ, **self.environment}
             )
 
     def supervise(self) -> None:
@@ -53,35 +56,64 @@ class WorkerProcess:
             self.codes.append(code)
             self.start()
 
-    @property
-    def ready(self) -> bool:
+    async def ready(self) -> bool:
+        if self.process.poll() is not None:
+            return False
+        if self.url:
+            try:
+                async with httpx.AsyncClient(timeout=2.0) as http:
+                    return (await http.get(f"{self.url}/ready")).status_code == 200
+            except httpx.HTTPError:
+                return False
         said = self.log.read_bytes()[self.mark :].decode(errors="replace").splitlines()
         words = [line for line in said if line in ("ready", "stopped") or line.startswith(("restoring", "folding"))]
-        return self.process.poll() is None and bool(words) and words[-1] == "ready"
+        return bool(words) and words[-1] == "ready"
 
     def send(self, number: int) -> None:
         if self.process.poll() is None:
             self.process.send_signal(number)
 
-    def dismiss(self) -> None:
+    async def dismiss(self) -> int:
+        """Let it stop; return its exit code."""
         self.wanted = False
+        self.send(signal.SIGCONT)
         self.send(signal.SIGTERM)
+        return await asyncio.to_thread(self.process.wait, STOPPED_WITHIN)
 
 
 class Fleet:
-    """Workers of one group, supervised while the context is open."""
+    """Processes of one installation, supervised while the context is open.
+
+    Args:
+        broker: what faults meet.
+        config: where, and the session's time.
+        hire: starts a worker of this name.
+        count: so many workers.
+        gateways: others.
+    """
 
     def __init__(
-        self, broker: Broker, config: Config, world: str, folder: Path, count: int, script: Path = SCRIPT
+        self,
+        broker: Broker,
+        config: Config,
+        hire: Callable[[str], Process],
+        count: int,
+        gateways: Sequence[Process] = (),
     ) -> None:
-        self.broker, self.config, self.world, self.folder, self.script = broker, config, world, folder, script
-        self.workers = [self._hire(f"w{at}") for at in range(count)]
+        self.broker, self.config = broker, config
+        self._hire = hire
+        self.workers = [hire(f"w{at}") for at in range(count)]
+        self.gateways = list(gateways)
+        self.pagerduty: Emulator | None = None
+        self.seconds: dict[str, list[float]] = {}
+        """By name of what befell: how long something took."""
         self._task: asyncio.Task[None] | None = None
 
-    def _hire(self, name: str) -> WorkerProcess:
-        return WorkerProcess(name, self.config, self.world, self.folder, self.script)
+    @property
+    def all(self) -> list[Process]:
+        return [*self.workers, *self.gateways]
 
-    def hire(self, name: str) -> WorkerProcess:
+    def hire(self, name: str) -> Process:
         self.workers.append(self._hire(name))
         return self.workers[-1]
 
@@ -92,30 +124,41 @@ class Fleet:
     async def __aexit__(self, *_: object) -> None:
         if self._task is not None:
             self._task.cancel()
-        for worker in self.workers:
-            worker.send(signal.SIGCONT)
-            worker.dismiss()
+        for each in self.all:
+            each.wanted = False
+            each.send(signal.SIGCONT)
+            each.send(signal.SIGTERM)
         until = time.monotonic() + 15
-        for worker in self.workers:
+        for each in self.all:
             try:
-                await asyncio.to_thread(worker.process.wait, max(0.1, until - time.monotonic()))
+                await asyncio.to_thread(each.process.wait, max(0.1, until - time.monotonic()))
             except subprocess.TimeoutExpired:
-                worker.process.kill()
-                worker.process.wait()
+                each.process.kill()
+                each.process.wait()
 
     async def _supervise(self) -> None:
         while True:
-            for worker in self.workers:
-                worker.supervise()
+            for each in self.all:
+                each.supervise()
             await asyncio.sleep(0.1)
 
     async def ready(self) -> None:
         async with asyncio.timeout(READY_WITHIN):
-            while not all(worker.ready for worker in self.workers if worker.wanted):  # noqa: ASYNC110  they write logs
-                await asyncio.sleep(0.1)
+            for each in self.all:
+                while each.wanted and not await each.ready():  # noqa: ASYNC110  other processes tell nobody
+                    await asyncio.sleep(0.1)
+
+    def note(self, what: str, seconds: float) -> None:
+        self.seconds.setdefault(what, []).append(round(seconds, 2))
 
     def said(self) -> str:
-        return "\n".join(f"--- {worker.name} {worker.codes}\n{worker.log.read_text()}" for worker in self.workers)
+        return "\n".join(f"--- {each.name} {each.codes}\n{each.log.read_text()}" for each in self.all)
+
+
+def toy_worker(config: Config, folder: Path, script: Path = SCRIPT) -> Callable[[str], Process]:
+    """Return what starts a worker of the toy pipeline."""
+    told = {**config.model_dump(mode="json"), "world": "toy"}
+    return lambda name: Process(name, [sys.executable, str(script), json.dumps(told)], folder)
 
 
 @dataclass
@@ -151,75 +194,3 @@ class Load:
                 self.doubtful.extend(entries)
         else:
             self.acknowledged.extend(entries)
-
-
-def entry_of(topic: str, event: Event, key: str) -> Entry:
-    return Entry.of(topic, event, key)
-
-
-Fault = Callable[[Fleet, random.Random], Awaitable[None]]
-
-
-async def kill(fleet: Fleet, chance: random.Random) -> None:
-    """kill -9."""
-    chance.choice(fleet.workers).send(signal.SIGKILL)
-
-
-async def freeze(fleet: Fleet, chance: random.Random) -> None:
-    """SIGSTOP for longer than the session, then SIGCONT: a zombie."""
-    worker = chance.choice(fleet.workers)
-    worker.send(signal.SIGSTOP)
-    await asyncio.sleep(fleet.config.session_timeout + 3)
-    worker.send(signal.SIGCONT)
-
-
-async def terminate(fleet: Fleet, chance: random.Random) -> None:
-    """SIGTERM: drained, and started again."""
-    chance.choice(fleet.workers).send(signal.SIGTERM)
-
-
-async def join_and_leave(fleet: Fleet, chance: random.Random) -> None:
-    """One more worker for some seconds, twice."""
-    for turn in range(2):
-        worker = fleet.hire(f"x{turn}-{chance.randrange(1000)}")
-        await asyncio.sleep(2 + chance.random() * 2)
-        worker.dismiss()
-        await asyncio.sleep(1)
-
-
-async def restart_all(fleet: Fleet, chance: random.Random) -> None:
-    """SIGTERM of one after the other."""
-    for worker in list(fleet.workers):
-        worker.send(signal.SIGTERM)
-        await asyncio.sleep(1.5 + chance.random())
-
-
-async def kill_broker(fleet: Fleet, chance: random.Random) -> None:
-    """kill -9 of a broker, and its return with the same data."""
-    node = chance.randrange(fleet.broker.nodes) + 1
-    await asyncio.to_thread(fleet.broker.kill, node)
-    await asyncio.sleep(1 + chance.random() * 4)
-    await asyncio.to_thread(fleet.broker.start, node)
-
-
-def broker_away(seconds: float) -> Fault:
-    """Return the fault of brokers that keep their connections and answer nothing for so long."""
-
-    async def away(fleet: Fleet, chance: random.Random) -> None:
-        fleet.broker.pause()
-        await asyncio.sleep(seconds)
-        fleet.broker.go_on()
-
-    return away
-
-
-FAULTS: dict[str, Fault] = {
-    "kill": kill,
-    "freeze": freeze,
-    "terminate": terminate,
-    "join": join_and_leave,
-    "rolling": restart_all,
-    "broker": kill_broker,
-    "away": broker_away(20),
-    "long": broker_away(120),
-}

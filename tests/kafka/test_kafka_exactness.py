@@ -1,7 +1,7 @@
-"""The promise on a real broker: whatever befalls the workers, the logs and rows are those of one thread in memory.
+"""The runtime's promise on a real broker, with a toy pipeline under load: logs and rows are those of one thread.
 
 By default the share that each change is tested with; with KAFKA_CAMPAIGN=all (`make chaos`) every fault.
-`python -m tests.kafka.campaign` plays any other.
+`python -m tests.kafka.campaign` plays any other. The whole product under faults: test_kafka_product.py.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ import pytest
 from streamproc.runtime.faust.config import Config
 from tests.kafka.broker import Broker
 from tests.kafka.campaign import run
-from tests.kafka.fleet import Fault, broker_away, freeze, join_and_leave, kill, kill_broker, restart_all, terminate
+from tests.kafka.faults import Fault, broker_away, freeze, join_and_leave, kill, kill_broker, restart_all, terminate
 
 pytestmark = pytest.mark.crash
 SEED = int(os.environ.get("SEED", "1"))
 BROKEN = Path(__file__).with_name("broken_worker.py")
+STOCK = Path(__file__).with_name("stock_worker.py")
 LONG = pytest.mark.skipif(os.environ.get("KAFKA_CAMPAIGN") != "all", reason="of the long campaign: make chaos")
 
 
 @pytest.mark.parametrize(
     "faults",
     [
-        pytest.param([kill, kill], id="workers are killed"),
-        pytest.param([freeze], id="a zombie comes back"),
+        pytest.param([kill, kill], id="workers are killed", marks=LONG),
+        pytest.param([freeze], id="a zombie comes back", marks=LONG),
         pytest.param([terminate], id="a worker is told to stop", marks=LONG),
         pytest.param([join_and_leave], id="workers join and leave", marks=LONG),
         pytest.param([restart_all], id="all are restarted one by one", marks=LONG),
@@ -41,6 +42,7 @@ async def test_none_lost_none_doubled(broker: Broker, config: Config, faults: li
     assert figures["emitted"] > figures["acknowledged"]
 
 
+@LONG
 async def test_a_worker_told_to_stop_leaves_with_code_zero(broker: Broker, config: Config) -> None:
     figures: dict[str, Any] = await run(broker, config, [terminate], SEED + 1, rate=300, seconds=4)
     assert [code for codes in figures["codes"] for code in codes] == [0]
@@ -48,7 +50,7 @@ async def test_a_worker_told_to_stop_leaves_with_code_zero(broker: Broker, confi
 
 @pytest.fixture
 def _dies_in_a_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("CRASH_AT", "40")
+    monkeypatch.setenv("CRASH_AT", "10")
     monkeypatch.setenv("CRASHED", str(tmp_path / "crashed"))
 
 
@@ -66,6 +68,7 @@ async def test_a_death_between_writing_and_commit_changes_nothing(
     "variant",
     [
         pytest.param("rows_outside", id="rows outside the transaction", marks=LONG),
+        pytest.param("shared_id", id="a shared transactional id", marks=LONG),
         pytest.param("no_transaction", id="no transaction"),
     ],
 )
@@ -75,3 +78,9 @@ async def test_what_is_broken_is_found_out(
     monkeypatch.setenv("BROKEN", variant)
     with pytest.raises(AssertionError):
         await run(broker, config, [], SEED, rate=300, seconds=6, script=BROKEN)
+
+
+@LONG
+async def test_fausts_own_consumer_is_found_out(broker: Broker, config: Config) -> None:
+    with pytest.raises(AssertionError):
+        await run(broker, config, [kill, kill], SEED, rate=300, seconds=8, script=STOCK)

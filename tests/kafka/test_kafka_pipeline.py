@@ -1,9 +1,10 @@
-"""The real topology on a real broker: a payload as it came off the wire becomes one page, and is resolved once."""
+"""The real topology on a real broker: a payload off the wire, delivered twice, pages once for each incident."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -53,7 +54,8 @@ class PagerDuty:
 
     requests: list[Encoded] = field(default_factory=list)
 
-    async def send(self, encoded: Encoded, /) -> Answer:
+    async def send(self, encoded: Encoded, /, wanted: Callable[[], bool]) -> Answer:
+        assert wanted()
         self.requests.append(encoded)
         return Answer()
 

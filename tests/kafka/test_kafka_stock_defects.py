@@ -65,7 +65,7 @@ ON_BOTH = pytest.mark.parametrize(
 def at_work(consumer: Any, offset: int) -> _Work:
     work = _Work(PLACE)
     part: Any = SimpleNamespace(
-        position=Position(offset, BEGINNING), done=offset, node=toy.TOY[1], partition=0, caught_up=False
+        position=Position(offset, BEGINNING), done=offset, node=toy.TOY[1], partition=0, caught_up=False, rows=()
     )
     work.part, work.ready, work.next = part, True, offset
     consumer._works[PLACE] = work

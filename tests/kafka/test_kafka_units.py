@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
 from streamproc.core.errors import Defect
-from streamproc.core.event import Activated
+from streamproc.core.event import Activated, Wake
 from streamproc.core.record import Outgoing, Position, Record
 from streamproc.core.table import RowKey, RowStore
 from streamproc.events.escalation import Page
@@ -36,8 +36,10 @@ from streamproc.runtime.faust.guards import FailStop, StallWatch, Stop, fail_sto
 from streamproc.runtime.faust.part import OwnedPart
 from streamproc.runtime.faust.sending import offer_to
 from streamproc.runtime.faust.standing import Standing, _take
+from streamproc.runtime.faust.state import Progress
 from streamproc.runtime.faust.versions import Versions
 from streamproc.runtime.faust.wakes import Waker
+from streamproc.runtime.faust.worker import restoring
 from streamproc.runtime.timers import Timers
 from streamproc.state import INTENT, IntentRow
 from tests.support import toy
@@ -121,17 +123,28 @@ def test_clients_are_told_how_to_log_in(tmp_path: Path) -> None:
 
 def test_a_fail_stop_leaves_with_its_own_code() -> None:
     codes: list[int] = []
-    fail_stop(FailStop(Stop.POSITION, "offset 3 was handed over twice"), codes.append)
+    fail_stop(FailStop(Stop.POSITION, "offset 3 was handed over twice"), leave=codes.append)
     assert codes == [71]
     assert len({stop.value for stop in Stop}) == len(Stop)
+
+
+def test_a_fail_stop_leaves_although_its_last_words_fail() -> None:
+    codes: list[int] = []
+
+    def dumb(error: FailStop) -> None:
+        raise OSError(str(error))
+
+    with pytest.raises(OSError, match="twice"):
+        fail_stop(FailStop(Stop.POSITION, "handed over twice"), dumb, codes.append)
+    assert codes == [71]
 
 
 async def test_a_loop_that_stands_still_is_noticed_by_a_thread() -> None:
     left = threading.Event()
     codes: list[int] = []
 
-    def leave(code: int) -> None:
-        codes.append(code)
+    def leave(error: FailStop) -> None:
+        codes.append(error.code)
         left.set()
 
     watch = StallWatch(0.6, leave)
@@ -140,6 +153,16 @@ async def test_a_loop_that_stands_still_is_noticed_by_a_thread() -> None:
     assert left.wait(20)  # this blocks the loop on purpose
     watch.stop()
     assert codes == [Stop.STALLED]
+
+
+async def test_a_loop_that_stood_still_notices_it_before_it_goes_on() -> None:
+    left: list[FailStop] = []
+    watch = StallWatch(0.6, left.append)
+    watch.look()
+    assert not left
+    watch._beat -= 1
+    watch.look()
+    assert [stop.code for stop in left] == [Stop.STALLED]
 
 
 class Commits:
@@ -282,6 +305,7 @@ async def test_a_wake_goes_once_its_upstream_is_past_it() -> None:
     assert await wakes.fire() == 1
     key, value, headers = writer.lines[0]
     assert (key, dict(headers)["type"], b'"forced":false' in (value or b"")) == (b"", b"wake.v1", True)
+    assert Wake.decode(value or b"", {}).fired == clock.now()
 
 
 async def test_wakes_that_cannot_be_produced_stay_due() -> None:
@@ -318,6 +342,12 @@ def test_intents_are_offered_with_their_partition_and_withdrawn_with_it() -> Non
     owned(part, False)
     assert offered == [({"k": IntentRow()}, True), ({"k": None}, False), ({"k": None}, False)]
     assert pages == [lost]
+
+
+def test_how_far_restoring_is_is_said_once_it_is_known() -> None:
+    assert restoring(3, 12, []) == "restoring 3 of 12 partitions"
+    under_way = [Progress(400_000, 600_000), Progress(12_000, 400_000)]
+    assert restoring(3, 12, under_way) == "restoring 3 of 12 partitions (412,000 of 1,000,000 records)"
 
 
 def test_the_newest_version_stands() -> None:

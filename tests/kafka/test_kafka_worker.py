@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from aiokafka.admin import RecordsToDelete  # type: ignore[import-untyped]
+from prometheus_client import CollectorRegistry
 
 from streamproc.core.errors import Unusable
 from streamproc.core.event import Activated, Artifact, Wake, iso
@@ -27,12 +28,18 @@ from streamproc.runtime.faust.client import (
     admin_client,
     options,
 )
+from streamproc.runtime.faust.codec import partition_of, row_key
+from streamproc.runtime.faust.commit import Line
 from streamproc.runtime.faust.config import Config
 from streamproc.runtime.faust.ends import Ends
 from streamproc.runtime.faust.guards import FailStop, Stop
 from streamproc.runtime.faust.inlet import KafkaInlet
+from streamproc.runtime.faust.shown import Shown, read_shown
+from streamproc.runtime.faust.state import Progress, read_raw
 from streamproc.runtime.faust.upstream import Upstream, levels
 from streamproc.runtime.faust.worker import Worker
+from streamproc.runtime.faust.writer import Writer
+from streamproc.runtime.worker_metrics import WorkerMetrics
 from tests.kafka.exact import Left, check, left_by
 from tests.support import toy
 
@@ -48,9 +55,17 @@ class Rig:
         self.left: list[FailStop] = []
         self.gone = asyncio.Event()
         self.entries: list[Entry] = []
+        self.registry = CollectorRegistry()
 
     def worker(self) -> Worker:
-        return Worker(self.config, toy.TOY, toy.TOPICS, toy.LETTERS, SystemClock(), leave=self._leave)
+        self.registry = CollectorRegistry()
+        metrics = WorkerMetrics(toy.TOY, self.registry)
+        return Worker(self.config, toy.TOY, toy.TOPICS, toy.LETTERS, SystemClock(), leave=self._leave, metrics=metrics)
+
+    def metric(self, name: str, **labels: str) -> float:
+        found = self.registry.get_sample_value(f"streamproc_{name}", labels)
+        assert found is not None
+        return found
 
     def _leave(self, error: FailStop) -> None:
         self.left.append(error)
@@ -137,6 +152,38 @@ async def test_a_restart_goes_on_where_it_was(config: Config) -> None:
         check(await left_by(config, toy.TOY, toy.TOPICS), toy.TOY, toy.LETTERS, rig.entries)
 
 
+async def test_a_worker_shows_and_measures_what_it_owns(config: Config) -> None:
+    named = config.model_copy(update={"instance": "w-1"})
+    places = [(node, at) for node in toy.TOY for at in range(node.inbox.partitions)]
+    async with rig_on(named) as rig:
+        async with working(rig), admin_client(config) as admin:
+            await rig.put(line("ape bee cat"))
+            await rig.until(lambda left: len(totals(left)) == 3)
+            async with asyncio.timeout(WITHIN):
+                while True:
+                    found = await admin.list_consumer_group_offsets(config.group_id)
+                    shown = {Place(*place): read_shown(noted.metadata) for place, noted in found.items()}
+                    told = [shown.get(Place(config.topic(node.inbox.name), at), Shown()) for node, at in places]
+                    if all(each.ready for each in told):
+                        break
+                    await asyncio.sleep(0.1)
+            assert {each.worker for each in told} == {"w-1"}
+            for node, at in places:
+                labels = {"node": node.name, "partition": str(at)}
+                for gauge in ("partition_assigned", "partition_owned", "partition_ready"):
+                    assert rig.metric(gauge, **labels) == 1.0
+                assert rig.metric("restore_total_records", **labels) == 0.0, "none is under way"
+                assert rig.metric("restore_seconds", **labels) > 0.0
+            assert rig.metric("commit_seconds_count", node="tally") > 0.0
+            assert rig.metric("commit_failures_total", node="tally") == 0.0
+            assert rig.metric("rebalances_total") >= rig.metric("rebalance_seconds_count") >= 1.0
+        progress = Progress()
+        await read_raw(config, "tally", 0, progress)
+        await read_raw(config, "tally", 1, other := Progress())
+        assert (progress.read, other.read) == (progress.total, other.total)
+        assert progress.total + other.total > 0
+
+
 async def test_wakes_wait_for_what_is_upstream(config: Config) -> None:
     now = datetime.now(UTC)
     async with rig_on(config) as rig:
@@ -196,6 +243,23 @@ async def test_a_topic_made_anew_stops_the_worker(config: Config) -> None:
             stopped = await rig.stopped_with()
         assert stopped.code is Stop.TOPIC
         assert "was made anew" in str(stopped)
+
+
+async def test_rows_of_a_newer_version_stop_the_worker(config: Config) -> None:
+    """It would lose what it does not know. What the newer one wrote stands as it was."""
+    newer: Line = (row_key(toy.COUNT.at("ape")), b'{"v": 2, "word": "ape", "moon": "full"}', [])
+    writer = Writer(config)
+    async with rig_on(config) as rig:
+        try:
+            await writer.write(config.state_topic("tally"), partition_of(b"ape", 2), [newer])
+        finally:
+            await writer.stop()
+        async with working(rig):
+            stopped = await rig.stopped_with()
+        assert stopped.code is Stop.VERSION
+        assert "row count/ape was written by a newer streamproc" in str(stopped)
+        raw, _, _ = await read_raw(config, "tally", partition_of(b"ape", 2))
+        assert raw[newer[0]] == newer[1]
 
 
 async def test_a_topic_that_was_cut_stops_the_worker(config: Config) -> None:

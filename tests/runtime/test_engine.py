@@ -156,7 +156,9 @@ def test_a_wake_is_written_when_it_is_due_with_its_own_time() -> None:
     bench.clock.advance(IDLE - MINUTE)
     assert bench.fire() == []
     bench.clock.advance(5 * MINUTE)
-    assert bench.fire() == [Wake(table="count", key="ape", due=T0 + IDLE)]
+    fired = bench.clock.now()
+    assert bench.fire() == [Wake(table="count", key="ape", due=T0 + IDLE, fired=fired)]
+    assert fired == T0 + IDLE + 4 * MINUTE
     record = bench.journal.logs["words", 0][-1]
     assert (record.now, record.headers["type"]) == (T0 + IDLE, b"wake.v1")
     assert bench.fire() == []

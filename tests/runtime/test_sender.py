@@ -101,7 +101,9 @@ class TestDelivering:
         world.pagerduty.latency = 1.0
         await world.begin()
         await world.trigger("a")
+        assert world.pagerduty.wanted()
         world.sender.offer({"K1|a": None})
+        assert not world.pagerduty.wanted(), "whoever has the row now may have said something newer"
         await world.timing.advance(1.0)
         assert world.pagerduty.said == ["trigger a"]
         await world.timing.advance(2.0)
@@ -399,6 +401,19 @@ class TestOutage:
         world.pagerduty.answer = taken
         await world.timing.advance(62.0)
         assert sorted(outcome.dedup_key for outcome in world.log.outcomes) == [f"i{n:02}" for n in range(40)]
+
+    async def test_tells_when_it_is_answered_again(self, world: World) -> None:
+        told: list[float] = []
+        await world.begin()
+        world.sender.listen(lambda: told.append(world.timing.monotonic()))
+        await world.trigger("a")
+        assert told == []
+        world.pagerduty.answer = down
+        await world.trigger("b")
+        world.pagerduty.answer = taken
+        await world.timing.advance(120.0)
+        await world.trigger("c")
+        assert len(told) == 1
 
     async def test_other_routing_keys_go_on(self, world: World) -> None:
         world.pagerduty.answer = lambda request: DOWN if request.body["routing_key"] == "K1" else TAKEN

@@ -1,252 +1,53 @@
+"""Every scenario in memory, and on the embedded runtime's journal."""
+
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from pathlib import Path
+from typing import cast
 
 import pytest
 
-from streamproc.events.feedback import FeedbackKind, PolicyKind
-from streamproc.events.incident import Action
-from tests.support.play import (
-    Play,
-    acknowledge,
-    alert,
-    between,
-    change,
-    never,
-    once,
-    page,
-    resolve,
-    twice,
-    update,
-)
+from streamproc.core.record import Record
+from streamproc.runtime.clock import ManualClock
+from streamproc.runtime.embedded.journal import SqliteJournal
+from streamproc.runtime.memory import Memory, MemoryJournal
+from streamproc.topology import LETTERS, TOPICS, TOPOLOGY
+from tests.scenarios.scenarios import SCENARIOS, Scenario
+from tests.support.play import T0, in_memory
 
-SHOP: dict[str, dict[str, Any]] = {
-    "checkout": {"depends_on": ["payments"], "tier": 1},
-    "payments": {"depends_on": ["db"]},
-    "db": {"destination": "database", "second_destination": "second"},
-    "search": {},
-}
-DB = alert("db-1 down", "db")
+MANY = 1_000_000
+EVERY = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 
 
-@pytest.fixture
-def play() -> Play:
-    return Play().services(**SHOP)
+@EVERY
+def test_in_memory(scenario: Scenario) -> None:
+    scenario.play(in_memory())
 
 
-def test_one_page_for_a_cascade_over_dependencies(play: Play) -> None:
-    """The database goes first; what needs it, and what needs that, follows: one incident, and one page that grows."""
-    play.at("1m").push(DB)
-    play.at("2m").push(alert("payments 5xx", "payments", "error"))
-    play.at("3m").push(alert("checkout slow", "checkout", "error"))
-    play.at("3m").push(alert("search slow", "search", "error"))
-    play.want(between("0m", "4m"), page("", "database"), once)
-    play.want(between("0m", "5m"), update("", "database"), never)
-    play.want(between("5m", "7m"), update("db-1 down (+2 more)", "database"), once)
-    play.want(between("0m", "4m"), page("search slow", "default"), once)
-    assert len({incident.incident_id for incident in play.incidents()}) == 2
+class OnSqlite(Memory):
+    """The engine of both runtimes on one machine, over the journal of the embedded one; time moved by hand."""
+
+    def __init__(self, journal: SqliteJournal) -> None:
+        super().__init__(TOPOLOGY, LETTERS, cast("MemoryJournal", journal), ManualClock(T0))
+
+    def advance(self, by: timedelta) -> None:
+        """Let time pass; a transaction is begun only where there is something to do."""
+        moment, due = self.clock.now() + by, self.engine.next_due()
+        if self.engine.idle and (due is None or due > moment):
+            self.clock.set(moment)
+        else:
+            super().advance(by)
+
+    def records(self, topic: str) -> list[Record]:
+        """Return every record of a topic."""
+        return self.journal.read(topic, 0, 0, MANY)
 
 
-def test_what_comes_in_again_and_again_pages_once(play: Play) -> None:
-    play.at("0m").push(DB)
-    for minute in (4, 8, 12):
-        play.at(f"{minute}m").push(DB)
-    play.want(between("0m", "1m"), page("db-1"), once)
-    play.want(between("0m", "20m"), page("db-1", "database"), once)
-    play.want(between("0m", "20m"), update(), never)
-
-
-def test_both_of_a_high_availability_pair_are_one(play: Play) -> None:
-    play.at("0m").push(DB)
-    play.at("0m").push(DB)
-    play.at("30s").push(DB)
-    play.at("5m").push(DB.resolved)
-    play.at("5m").push(DB.resolved)
-    play.want(between("0m", "10m"), page("db-1"), once)
-    play.want(between("5m", "5m"), resolve("db-1"), once)
-    play.want(between("0m", "10m"), resolve("db-1"), once)
-
-
-def test_a_flap_after_the_resolve_is_held_until_it_lasts(play: Play) -> None:
-    disk = alert("disk latency", "search", "error")
-    play.at("0m").push(disk)
-    play.at("5m").push(disk.resolved)
-    play.at("6m").push(disk)
-    play.at("7m").push(disk.resolved)
-    play.at("8m").push(disk)
-    play.want(between("5m", "9m"), page("disk"), never)
-    play.want(between("9m", "11m"), page("disk"), once)
-    play.want(between("0m", "20m"), resolve("disk"), once)
-
-
-def test_a_critical_flap_is_not_held(play: Play) -> None:
-    play.at("0m").push(DB)
-    play.at("5m").push(DB.resolved)
-    play.at("6m").push(DB)
-    play.want(between("6m", "6m"), page("db-1"), once)
-
-
-def test_what_is_silenced_pages_when_the_silence_ends_and_it_still_fires(play: Play) -> None:
-    play.at("0m").silence("maintenance-1", until="30m", service="db")
-    play.at("5m").push(DB)
-    play.at("6m").push(alert("search down", "search"))
-    play.want(between("0m", "29m"), page("db-1"), never)
-    play.want(between("6m", "6m"), page("search"), once)
-    play.want(between("29m", "31m"), page("db-1"), once)
-
-
-def test_what_is_withdrawn_mutes_no_more(play: Play) -> None:
-    play.at("0m").silence("s", until="3h", kind=PolicyKind.MAINTENANCE, service="db")
-    play.at("5m").push(DB)
-    play.at("10m").withdraw("s", PolicyKind.MAINTENANCE)
-    play.want(between("0m", "9m"), page("db-1"), never)
-    play.want(between("10m", "10m"), page("db-1"), once)
-
-
-def test_a_resolve_passes_though_its_alert_is_muted(play: Play) -> None:
-    play.at("0m").push(DB)
-    play.at("5m").silence("s", until="3h", service="db")
-    play.at("10m").push(DB.resolved)
-    play.want(between("0m", "1m"), page("db-1"), once)
-    play.want(between("10m", "10m"), resolve("db-1", "database"), once)
-    play.want(between("5m", "4h"), page("db-1"), never)
-
-
-def test_what_nobody_acknowledges_goes_to_the_second_destination(play: Play) -> None:
-    play.at("0m").push(DB)
-    play.want(between("0m", "14m"), page("db-1", "second"), never)
-    play.want(between("15m", "16m"), page("db-1", "second"), once)
-    play.at("20m").respond("db-1")
-    play.want(between("20m", "20m"), acknowledge("db-1"), twice)
-    play.at("30m").push(DB.resolved)
-    play.want(between("30m", "30m"), resolve("db-1", "database"), once)
-    play.want(between("30m", "30m"), resolve("db-1", "second"), once)
-
-
-def test_what_somebody_acknowledges_stays_where_it_is(play: Play) -> None:
-    play.at("0m").push(DB)
-    play.at("5m").respond("db-1")
-    play.want(between("0m", "2h"), page("db-1", "second"), never)
-    play.want(between("0m", "2h"), acknowledge("db-1"), never)
-    told = play.incidents()[-1].decision
-    assert told is not None
-    assert told.acknowledged_by == "ann"
-
-
-def test_what_is_given_back_goes_to_the_second_destination_after_all(play: Play) -> None:
-    play.at("0m").push(DB)
-    play.at("5m").respond("db-1")
-    play.at("20m").respond("db-1", FeedbackKind.UNACKNOWLEDGED)
-    play.want(between("0m", "34m"), page("db-1", "second"), never)
-    play.want(between("35m", "36m"), page("db-1", "second"), once)
-
-
-def test_what_gets_worse_is_said_again_at_the_same_place(play: Play) -> None:
-    lag = alert("replication lag", "search", "error", resource="db-2")
-    play.at("0m").push(lag)
-    play.at("5m").push(alert("replication lag", "search", "critical", resource="db-2"))
-    play.want(between("0m", "4m"), page("replication lag"), once)
-    play.want(between("5m", "5m"), update("replication lag"), once)
-    play.want(between("0m", "10m"), page(), once)
-
-
-def test_nothing_is_paged_in_a_dry_run_and_arming_adopts_with_one_change_event() -> None:
-    play = Play(armed=False).services(**SHOP)
-    play.at("0m").push(DB)
-    play.at("1m").push(alert("search down", "search"))
-    play.want(between("0m", "30m"), page(), never)
-    noted = [incident.decision for incident in play.incidents()]
-    assert all(decision is not None and decision.action is Action.PAGE and decision.dry_run for decision in noted)
-    play.at("30m").arm()
-    play.at("31m").push(DB)
-    play.want(between("30m", "31m"), change("2 incidents"), once)
-    play.want(between("30m", "60m"), page(), never)
-    play.at("60m").push(alert("kafka down", "payments-queue"))
-    play.want(between("60m", "60m"), page("kafka down"), once)
-
-
-def test_what_was_adopted_pages_when_it_gets_worse() -> None:
-    play = Play(armed=False)
-    play.at("0m").push(alert("queue long", "search", "error", queue="a"))
-    play.at("30m").arm()
-    play.at("40m").push(alert("queue long", "search", "error", queue="a"))
-    play.at("50m").push(alert("queue long", "search", "critical", queue="a"))
-    play.want(between("0m", "45m"), page(), never)
-    play.want(between("50m", "50m"), page("queue long"), once)
-
-
-def test_a_resolve_that_overtakes_its_alert_opens_nothing(play: Play) -> None:
-    """Bridges without keys reorder: the resolve of a short alert arrives first, the firing one a moment later."""
-    play.at("0m")
-    short = alert("db-1 down", "db", since="60s")
-    play.push(short.resolved)
-    play.at("10s").push(alert("db-1 down", "db", since="70s"))
-    play.want(between("0m", "1h"), page("db-1"), never)
-
-
-def test_a_firing_repeat_that_comes_after_the_resolve_opens_nothing(play: Play) -> None:
-    play.at("0m").push(DB)
-    play.at("5m").push(DB.resolved)
-    play.at("5m").push(alert("db-1 down", "db", since="5m"))
-    play.want(between("0m", "4m"), page("db-1"), once)
-    play.want(between("5m", "2h"), page("db-1"), never)
-    play.want(between("0m", "2h"), resolve("db-1"), once)
-
-
-def test_a_late_resolve_of_an_older_occurrence_leaves_the_newer_one_open(play: Play) -> None:
-    play.at("0m").push(DB)
-    play.at("6m").push(replace(DB, since="0s"))
-    play.at("7m").push(replace(DB.resolved, since="7m", ended="2m"))
-    play.want(between("0m", "10m"), page("db-1"), once)
-    play.want(between("0m", "1h"), resolve("db-1"), never)
-    play.at("1h").push(replace(DB.resolved, since="54m"))
-    play.want(between("1h", "1h"), resolve("db-1", "database"), once)
-
-
-def test_a_resolve_hours_later_finds_its_page(play: Play) -> None:
-    play.at("0m").push(DB)
-    for hour in (4, 8):
-        play.at(f"{hour}h").push(DB)
-    play.at("10h").push(DB.resolved)
-    play.want(between("0h", "11h"), page("db-1", "database"), once)
-    play.want(between("10h", "10h"), resolve("db-1", "database"), once)
-
-
-def test_an_alert_that_its_source_forgets_is_closed_in_the_end(play: Play) -> None:
-    play.at("0m").push(DB)
-    play.want(between("1m", "10h"), resolve("db-1"), never)
-    play.at("10h").push(alert("search slow", "search", "info"))  # the source is heard, only not about this alert
-    play.want(between("10h", "11h"), resolve("db-1"), never)
-    play.want(between("12h", "13h"), resolve("db-1", "database"), once)
-    play.at("14h").push(DB.resolved)
-    play.want(between("0m", "15h"), resolve("db-1", "database"), once)
-
-
-def test_a_destination_stays_pinned_whatever_the_catalogue_says_later(play: Play) -> None:
-    play.at("0m").push(DB)
-    play.at("5m").services(db={"destination": "default"})
-    play.at("10m").push(DB.resolved)
-    play.want(between("0m", "1m"), page("db-1", "database"), once)
-    play.want(between("10m", "10m"), resolve("db-1", "database"), once)
-    play.want(between("0m", "1h"), resolve("db-1", "default"), never)
-
-
-def test_the_chain_of_reasons_goes_from_the_raw_alert_to_the_page(play: Play) -> None:
-    play.at("0m").push(DB)
-    (told,) = play.pages()
-    assert [link.stage for link in told.trail] == [
-        "normalise",
-        "deduplicate",
-        "correlate",
-        "suppress",
-        "enrich",
-        "classify",
-        "escalate",
-        "deliver",
-    ]
-    assert told.trail[0].origin == "alerts.raw/0/2"
-    assert all(link.now - play.start < timedelta(seconds=1) for link in told.trail)
-    assert told.receipt is not None
-    assert (told.receipt.config_version, told.receipt.catalogue_version) == (1, 1)
+@EVERY
+def test_on_disk(scenario: Scenario, tmp_path: Path) -> None:
+    journal = SqliteJournal(tmp_path, TOPICS, "normal")
+    try:
+        scenario.play(OnSqlite(journal))
+    finally:
+        journal.close()

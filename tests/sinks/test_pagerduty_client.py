@@ -146,6 +146,23 @@ def test_pause(asked: float | None, elapsed: float, *, pause: bool | float) -> N
     assert isinstance(answer, bool) == isinstance(pause, bool)
 
 
+async def test_what_is_wanted_no_more_is_not_tried_again() -> None:
+    endpoint, wanted = Endpoint(httpx.Response(500), httpx.Response(500), TAKEN), iter([True, False])
+    async with client(endpoint) as events:
+        sent = await events.send(EVENT, lambda: next(wanted))
+    assert (sent.verdict, sent.attempts, len(endpoint.requests)) == (Verdict.AGAIN, 2, 2)
+
+
+async def test_someone_may_look_before_each_attempt() -> None:
+    endpoint, looks = Endpoint(httpx.Response(500), TAKEN), []
+    transport = httpx.MockTransport(endpoint)
+    async with EventsClient(
+        ApiConfig(), transport=transport, before=lambda: looks.append(len(endpoint.requests))
+    ) as events:
+        await events.send(EVENT)
+    assert looks == [0, 1]
+
+
 async def test_an_answer_that_trickles_in_ends_at_the_timeout() -> None:
     class Trickle(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

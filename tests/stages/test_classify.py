@@ -360,3 +360,8 @@ def test_urgency_without_a_context() -> None:
 
 def test_no_prediction_is_no_model() -> None:
     assert decide(None, MODEL, Config()) is Reason.NO_MODEL
+
+
+def test_nothing_is_learned_of_a_canary() -> None:
+    emitted = taken(incident(member("outage"), canary=True)).emit
+    assert [type(one) for one in emitted] == [Incident]

@@ -13,6 +13,7 @@ from streamproc.core.event import Wake
 from streamproc.core.fold import Overlay
 from streamproc.core.step import Step
 from streamproc.events.alert import Alert, Episode, EpisodeChange, Severity
+from streamproc.events.canary import LABEL, NAME
 from streamproc.events.incident import Incident, IncidentChange
 from streamproc.stages.correlate import STAGE, Config, Reason, step
 from streamproc.state import INCIDENT, MEMBER, IncidentRow, MemberRow
@@ -438,3 +439,22 @@ def check(held: Overlay, model: Mapping[str, Severity], most: int) -> None:
         assert row.total_count >= row.open_count
     everyone = [fingerprint for incident in incidents(held) for fingerprint in held.keys(MEMBER, incident)]
     assert sorted(everyone) == sorted(model)
+
+
+CANARY: dict[str, Any] = {"name": NAME, "source": "generic", "labels": {LABEL: "gate"}, "service": "web", "group": "g"}
+
+
+def test_a_canary_and_real_alerts_keep_apart() -> None:
+    """Even where somebody's rules give it a service or a group."""
+    held = rows()
+    real = told(play(held, 0, episode(OPENED, "a", service="web", group="g")))
+    opened = play(held, 1, episode(OPENED, "canary", **CANARY))
+    assert (opened.reason, told(opened).canary, real.canary) == (Reason.OPENED, True, False)
+    joined = play(held, 2, episode(OPENED, "b", service="web"))
+    assert told(joined).incident_id == real.incident_id
+    play(held, 3, episode(RESOLVED, "a", service="web", group="g"))
+    play(held, 3, episode(RESOLVED, "b", service="web"))
+    play(held, 20, Wake(table=INCIDENT.name, key=real.incident_id, due=minute(8)))
+    alone = play(held, 21, episode(OPENED, "c", service="web", group="g"))
+    assert (alone.reason, told(alone).canary) == (Reason.OPENED, False)
+    assert told(play(held, 22, episode(RESOLVED, "canary", **CANARY))).canary

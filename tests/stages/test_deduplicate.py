@@ -13,6 +13,7 @@ from streamproc.core.event import Wake
 from streamproc.core.fold import Overlay
 from streamproc.core.step import Step
 from streamproc.events.alert import Alert, Episode, EpisodeChange, Severity
+from streamproc.events.canary import LABEL, NAME
 from streamproc.stages.deduplicate import STAGE, Config, Reason, meaning, step
 from streamproc.state import EPISODE, EpisodeRow
 from tests.support.rows import commit, rows_of
@@ -57,6 +58,17 @@ def triggers(at: float, **changes: Any) -> Alert:
     return alert("firing", minute(at), minute(at), expires=False, **changes)
 
 
+WATCHDOG: dict[str, Any] = {"labels": {"alertname": "Watchdog"}, "name": "Watchdog"}
+
+
+def beats(**changes: Any) -> Alert:
+    return fires(**{**WATCHDOG, **changes})
+
+
+def stops(at: float) -> Alert:
+    return ends(0, at, **WATCHDOG)
+
+
 OTHER = ends(0, 1, fingerprint="fp:v1:0123")
 """Another alert of the same source: it is heard."""
 
@@ -72,10 +84,11 @@ def wake(rows: Overlay) -> Wake:
     return Wake(table=EPISODE.name, key=FP, due=row.wake_at)
 
 
-DUE = "the timer"
-"""Stands in a case for the wake of the row, at its due time."""
+DUE, AWAY = "the timer", "the timer, after an hour in which nothing ran"
+"""Stand in a case for the wake of the row, at its due time."""
+WATCHFUL = Config.model_validate({"watchdogs": {"prometheus": {"matchers": ['alertname="Watchdog"']}}})
 Said = tuple[float | str, Alert | None, Reason, EpisodeChange | None]
-"""The minute at which the log takes it (or DUE), the notification, and what comes of it."""
+"""The minute at which the log takes it (or DUE, AWAY), the notification, and what comes of it."""
 
 FAR = datetime(2031, 1, 1, tzinfo=UTC)
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -256,6 +269,55 @@ CASES = [
     ),
     pytest.param(
         [
+            (0, beats(), Reason.HEARTBEAT, None),
+            (3, beats(), Reason.HEARTBEAT, None),
+            (DUE, None, Reason.SILENT, OPENED),
+            (DUE, None, Reason.SILENT, None),
+            (800, beats(), Reason.HEARTBEAT_BACK, RESOLVED),
+            (801, beats(), Reason.HEARTBEAT, None),
+            (DUE, None, Reason.SILENT, OPENED),
+        ],
+        id="a watchdog: nothing while it is heard, then its silence, said once",
+    ),
+    pytest.param(
+        [
+            (0, beats(), Reason.HEARTBEAT, None),
+            (AWAY, None, Reason.HEARTBEAT_AWAITED, None),
+            (90, beats(), Reason.HEARTBEAT, None),
+            (AWAY, None, Reason.HEARTBEAT_AWAITED, None),
+            (AWAY, None, Reason.SILENT, OPENED),
+        ],
+        id="a watchdog that we could not hear has as much time again, once",
+    ),
+    pytest.param(
+        [
+            (0, beats(), Reason.HEARTBEAT, None),
+            (3, stops(3), Reason.SILENT, OPENED),
+            (3, stops(3), Reason.LATE, None),
+            (4, stops(4), Reason.RESOLVED_AGAIN, None),
+            (5, beats(), Reason.HEARTBEAT_BACK, RESOLVED),
+            (6, stops(3), Reason.LATE, None),
+        ],
+        id="a watchdog that its source itself resolves",
+    ),
+    pytest.param(
+        [
+            (5, triggers(5, **WATCHDOG), Reason.HEARTBEAT, None),
+            (6, triggers(4, **WATCHDOG), Reason.LATE, None),
+            (7, triggers(7, **WATCHDOG), Reason.HEARTBEAT, None),
+        ],
+        id="a notification of a watchdog with its own, older time proves nothing",
+    ),
+    pytest.param(
+        [
+            (3, stops(3), Reason.RESOLVED_UNSEEN, None),
+            (4, beats(), Reason.HEARTBEAT, None),
+            (DUE, None, Reason.SILENT, OPENED),
+        ],
+        id="a watchdog begins with the first heartbeat",
+    ),
+    pytest.param(
+        [
             (0, fires(expires=False), Reason.OPENED, OPENED),
             (1, fires(), Reason.REPEAT, None),
             (700, OTHER, Reason.RESOLVED_UNSEEN, None),
@@ -272,7 +334,9 @@ def test_lives(said: list[Said]) -> None:
     for at, event, reason, change in said:
         took = event or wake(rows)
         now = took.due if isinstance(took, Wake) else minute(float(at))
-        taken = step(took, rows, now, Config())
+        if isinstance(took, Wake):
+            took = took.model_copy(update={"fired": now + timedelta(hours=at == AWAY)})
+        taken = step(took, rows, now, WATCHFUL)
         assert (taken.reason, *changes(taken)) == ((reason, change) if change else (reason,)), at
         commit(rows, taken)
 
@@ -368,6 +432,140 @@ def test_a_resolve_that_both_peers_tell_writes_once() -> None:
     assert (again.changes, row.seen_at) == ({}, minute(9))
     newer, row = after(rows, (11, ends(0, 10)))
     assert (newer.reason, row.at, row.seen_at) == (Reason.RESOLVED_AGAIN, minute(10), minute(11))
+
+
+# -- watchdogs -------------------------------------------------------------------------------------------------------
+
+
+def after_watching(rows: Overlay, at: float, event: Alert | Wake, config: Config = WATCHFUL) -> Step:
+    taken = step(event, rows, event.due if isinstance(event, Wake) else minute(at), config)
+    commit(rows, taken)
+    return taken
+
+
+def episodes(taken: Step) -> list[Episode]:
+    return [episode for episode in taken.emit if isinstance(episode, Episode)]
+
+
+def test_what_the_silence_of_a_watchdog_tells() -> None:
+    rows = rows_of()
+    after_watching(rows, 0, beats(service="prometheus", group="g", severity="info"))
+    silent = after_watching(rows, 0, wake(rows))
+    (opened,) = episodes(silent)
+    said = opened.alert
+    assert (opened.scope, said.name, said.severity, said.service) == (
+        "prod:eu", "WatchdogSilent", Severity.CRITICAL, "prometheus",
+    )  # fmt: skip
+    assert said.summary == "Watchdog has not been heard for 5 min: monitoring of prod:eu may be down"
+    assert (said.status, said.group, said.expires, said.starts_at, said.at) == (
+        "firing",
+        "",
+        False,
+        minute(5),
+        minute(5),
+    )
+    assert (said.labels, silent.figures) == ({"alertname": "Watchdog"}, {"silent_minutes": 5.0})
+    assert said.fingerprint != FP
+    (closed,) = episodes(after_watching(rows, 7, beats()))
+    assert closed.alert.fingerprint == said.fingerprint
+    assert (closed.alert.status, closed.alert.ends_at, closed.scope) == ("resolved", minute(7), "prod:eu")
+    again = episodes(after_watching(rows, 9, wake(rows)))
+    assert again[0].alert.fingerprint == said.fingerprint
+    assert again[0].alert.alert_id != said.alert_id
+
+
+def test_a_watchdog_that_resolves_says_so() -> None:
+    rows = rows_of()
+    after_watching(rows, 0, beats())
+    (opened,) = episodes(after_watching(rows, 3, stops(3)))
+    assert opened.alert.summary == (
+        "Watchdog has resolved, though it must always fire: monitoring of prod:eu may be down"
+    )
+    assert (opened.alert.status, opened.alert.ends_at) == ("firing", None)
+
+
+def test_an_absence_of_ours_does_not_count() -> None:
+    rows = rows_of()
+    after_watching(rows, 0, beats())
+    due = wake(rows)
+    back = due.model_copy(update={"fired": minute(60)})
+    awaited = after_watching(rows, 0, back)
+    assert awaited.figures == {"away_minutes": 55.0}
+    assert wake(rows).due == minute(65)
+    # Within a minute it is only the way of the timer.
+    rows = rows_of()
+    after_watching(rows, 0, beats())
+    soon = after_watching(rows, 0, wake(rows).model_copy(update={"fired": minute(6)}))
+    assert soon.reason is Reason.SILENT
+    # A timer that an older version wrote says nothing of it.
+    rows = rows_of()
+    after_watching(rows, 0, beats())
+    assert after_watching(rows, 0, wake(rows)).reason is Reason.SILENT
+
+
+def test_an_open_alert_that_becomes_a_watchdog_closes() -> None:
+    rows = rows_of()
+    after(rows, (0, beats()), (1, beats()))
+    taken = after_watching(rows, 2, beats(scope="prod:us"))
+    (closed,) = episodes(taken)
+    assert (taken.reason, closed.change, closed.repeats) == (Reason.HEARTBEAT, RESOLVED, 1)
+    assert (closed.scope, closed.alert.scope, closed.alert.status) == ("prod:eu", "prod:eu", "resolved")
+
+
+def test_a_resolved_alert_that_becomes_a_watchdog_has_nothing_to_close() -> None:
+    rows = rows_of()
+    after(rows, (0, beats()), (1, stops(1)))
+    taken = after_watching(rows, 2, beats())
+    assert (taken.reason, taken.emit) == (Reason.HEARTBEAT, ())
+
+
+@pytest.mark.parametrize("silent", [pytest.param(True, id="silent"), pytest.param(False, id="heard")])
+def test_what_is_no_watchdog_any_more(*, silent: bool) -> None:
+    for event in (beats(), None):
+        rows = rows_of()
+        after_watching(rows, 0, beats())
+        if silent:
+            after_watching(rows, 0, wake(rows))
+        taken = after_watching(rows, 6, event or wake(rows), Config())
+        ended = [RESOLVED] if silent else []
+        if event is None:
+            assert (taken.reason, changes(taken)) == (Reason.FORGOTTEN, ended)
+            assert rows.get(EPISODE, FP) is None
+        else:
+            assert (taken.reason, changes(taken)) == (Reason.OPENED, [*ended, OPENED])
+            row = rows.get(EPISODE, FP)
+            assert row is not None
+            assert row.watchdog == ""
+
+
+@pytest.mark.parametrize(
+    ("matchers", "says"),
+    [
+        pytest.param([], "at least 1 item", id="none"),
+        pytest.param(["Watchdog"], "is no matcher", id="not a matcher"),
+        pytest.param(["a=~'('"], "is no matcher", id="wrong quotes"),
+        pytest.param(['a=~"("'], "does not compile", id="no regular expression"),
+        pytest.param(['a!="x"', 'b=~".*"'], "match every alert", id="all of them"),
+    ],
+)
+def test_watchdogs_that_cannot_be_meant(matchers: list[str], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        Config.model_validate({"watchdogs": {"w": {"matchers": matchers}}})
+
+
+def test_a_canary_says_nothing_of_other_alerts_of_its_source() -> None:
+    """Else a script that is gone would let its alerts expire: the pipeline itself would be taken for it."""
+    rows = rows_of()
+    canary: dict[str, Any] = {"name": NAME, "labels": {LABEL: "gate"}, "fingerprint": "fp:v1:ca"}
+    after(rows, (0, fires(source="generic")), (700, fires(700, source="generic", **canary)))
+    assert step(wake(rows), rows, minute(720), Config()).reason is Reason.PUT_OFF
+
+
+def test_a_canary_of_a_process_that_is_gone_expires_while_others_sing() -> None:
+    rows = rows_of()
+    canary: dict[str, Any] = {"name": NAME, "labels": {LABEL: "gate"}, "source": "generic"}
+    after(rows, (0, fires(**canary)), (700, fires(700, **canary, fingerprint="fp:v1:ca")))
+    assert step(wake(rows), rows, minute(720), Config()).reason is Reason.EXPIRED
 
 
 def test_a_row_that_is_gone_is_forgotten_once_more() -> None:

@@ -346,3 +346,25 @@ def test_the_page_tells_what_was_sent_though_something_newer_is_wanted() -> None
     play(rows, wants(TRIGGER, 2))
     page = shown(play(rows, came(TRIGGER, 1)))
     assert (page.seq, page.summary, page.decided_at) == (1, "page 1", T0 + timedelta(seconds=1))
+
+
+def test_a_repair_is_sent_though_nothing_is_known_of_its_trigger() -> None:
+    rows = rows_of()
+    assert play(rows, wants(RESOLVE, 3, repair=True)).reason is Reason.WANTED
+    row = rows.get(INTENT, ROW)
+    assert row is not None
+    assert row.triggered
+    assert play(rows, wants(RESOLVE, 3, repair=True)).reason is Reason.OUTDATED
+    assert play(rows, came(RESOLVE, 3)).reason is Reason.DELIVERED
+    assert rows.get(INTENT, ROW) is None
+
+
+def test_a_repair_never_overtakes_what_was_said_since() -> None:
+    rows = rows_of()
+    play(rows, wants(TRIGGER, 4))
+    assert play(rows, wants(RESOLVE, 3, repair=True)).reason is Reason.OUTDATED
+
+
+def test_what_is_no_repair_says_nothing_of_it_on_the_wire() -> None:
+    assert b"repair" not in wants(RESOLVE, 3).encode()
+    assert Escalation.decode(wants(RESOLVE, 3, repair=True).encode(), {}).repair

@@ -19,7 +19,10 @@ from streamproc.stages.escalate import (
     FORGET_AFTER,
     HEARD_FOR,
     PENDING,
+    PENDING_BYTES,
+    SHORT,
     STAGE,
+    TOLD_BYTES,
     Config,
     Destination,
     Reason,
@@ -105,6 +108,8 @@ DECISIONS = [
     pytest.param(now("opened", "error"), None, ARMED, Action.PAGE, Reason.SEVERITY, id="error"),
     pytest.param(now("opened", "warning"), None, ARMED, Action.TICKET, Reason.SEVERITY, id="warning"),
     pytest.param(now("opened", "info"), None, ARMED, Action.NONE, Reason.BELOW, id="info"),
+    pytest.param(now("opened", "critical", canary=True), None, ARMED, Action.NONE, Reason.CANARY, id="a canary"),
+    pytest.param(now("resolved", canary=True), row("quiet"), ARMED, Action.NONE, Reason.RESOLVED, id="a canary ends"),
     pytest.param(now("opened"), None, None, Action.PAGE, Reason.SEVERITY, id="dry run: what it would be"),
     pytest.param(now("resolved"), row(), ARMED, Action.NONE, Reason.RESOLVED, id="resolved"),
     pytest.param(now("resolved", muted=True), row(), ARMED, Action.NONE, Reason.RESOLVED, id="resolved, muted"),
@@ -163,6 +168,25 @@ DECISIONS = [
         now("grew", "critical", new_kind=True), row(), ARMED, Action.PAGE, Reason.WORSE, id="worse stands before new"
     ),
     pytest.param(now("shrank", "warning"), row(), ARMED, Action.TICKET, Reason.SEVERITY, id="better than was said"),
+    pytest.param(
+        now("grew"), row("held", resolved_by="kim"), ARMED, Action.HOLD, Reason.HANDLED, id="resolved by a person"
+    ),
+    pytest.param(
+        now("reconsidered", "info"),
+        row("held", None, resolved_by="kim"),
+        ARMED,
+        Action.HOLD,
+        Reason.HANDLED,
+        id="resolved by a person, nothing was said of its severity",
+    ),
+    pytest.param(
+        now("grew", "critical"),
+        row("held", resolved_by="kim"),
+        ARMED,
+        Action.PAGE,
+        Reason.WORSE,
+        id="resolved by a person, then worse",
+    ),
     pytest.param(now("grew", "critical"), row(dry_run=True), None, Action.PAGE, Reason.WORSE, id="worse in a dry run"),
     pytest.param(
         now("reconsidered"), row(dry_run=True), ARMED, Action.PAGE, Reason.SEVERITY, id="noted in a dry run, then armed"
@@ -474,7 +498,7 @@ STORIES = [
             (0, ARMED, Reason.ARMED, []),
             (0, now("opened", context=WITH_SECOND), Reason.SEVERITY, ["trigger K-front"]),
             (5, heard("acknowledged"), Reason.ACKNOWLEDGED, []),
-            (6, now("grew", "critical", context=WITH_SECOND), Reason.WORSE, ["trigger K-front"]),
+            (6, now("grew", "critical", context=WITH_SECOND), Reason.WORSE, ["trigger K-front/critical"]),
             (21, DUE, Reason.UNACKNOWLEDGED, ["trigger K-boss/2"]),
         ],
         id="acknowledged, then worse: it must be acknowledged again",
@@ -519,8 +543,8 @@ STORIES = [
             (0, ARMED, Reason.ARMED, []),
             (0, now("opened", context=WITH_SECOND), Reason.SEVERITY, ["trigger K-front"]),
             (15, DUE, Reason.UNACKNOWLEDGED, ["trigger K-boss/2"]),
-            (16, heard("resolved"), Reason.ACKNOWLEDGED, ["resolve K-front", "resolve K-boss/2"]),
-            (17, now("grew", context=WITH_SECOND), Reason.SAID, []),
+            (16, heard("resolved"), Reason.HANDLED, ["resolve K-front", "resolve K-boss/2"]),
+            (17, now("grew", context=WITH_SECOND), Reason.HANDLED, []),
             (18, now("grew", "critical", context=WITH_SECOND), Reason.WORSE, ["trigger K-front"]),
             (19, now("resolved"), Reason.RESOLVED, ["resolve K-front", "resolve K-boss/2"]),
         ],
@@ -530,8 +554,8 @@ STORIES = [
         [
             (0, ARMED, Reason.ARMED, []),
             (0, now("opened"), Reason.SEVERITY, ["trigger K-default"]),
-            (1, heard("resolved"), Reason.ACKNOWLEDGED, []),
-            (2, heard("resolved"), Reason.HEARD_BEFORE, []),
+            (1, heard("acknowledged"), Reason.ACKNOWLEDGED, []),
+            (2, heard("acknowledged"), Reason.HEARD_BEFORE, []),
             (3, heard("annotated", 2), Reason.FEEDBACK, []),
             (4, heard("unacknowledged", 3), Reason.FEEDBACK, []),
             (5, heard("unacknowledged", 4), Reason.FEEDBACK, []),
@@ -539,6 +563,104 @@ STORIES = [
             (10, heard("acknowledged", 5), Reason.FEEDBACK, []),
         ],
         id="a webhook delivered twice, a note, an answer after the end",
+    ),
+    pytest.param(
+        [
+            (0, ARMED, Reason.ARMED, []),
+            (0, now("opened"), Reason.SEVERITY, ["trigger K-default"]),
+            (1, heard("acknowledged"), Reason.ACKNOWLEDGED, []),
+            (2, now("grew", "critical"), Reason.WORSE, ["trigger K-default/critical"]),
+            (9, now("grew", "critical", new_kind=True), Reason.NEW_KIND, ["trigger K-default/critical"]),
+            (
+                10,
+                heard("acknowledged", 2),
+                Reason.ACKNOWLEDGED,
+                ["acknowledge K-default", "acknowledge K-default/critical"],
+            ),
+            (11, heard("acknowledged", 3), Reason.ACKNOWLEDGED, []),
+            (12, heard("resolved", 4), Reason.HANDLED, ["resolve K-default", "resolve K-default/critical"]),
+            (13, now("resolved"), Reason.RESOLVED, ["resolve K-default", "resolve K-default/critical"]),
+        ],
+        id="worse after it was acknowledged: an alert of its own, since PagerDuty would not notify",
+    ),
+    pytest.param(
+        [
+            (0, ARMED, Reason.ARMED, []),
+            (0, now("opened"), Reason.SEVERITY, ["trigger K-default"]),
+            (1, now("grew", new_kind=True), Reason.NEW_KIND, []),
+            (2, heard("resolved"), Reason.HANDLED, []),
+            (20, now("grew", new_kind=True, open_count=50), Reason.HANDLED, []),
+            (21, now("grew", muted=True), Reason.MUTED, []),
+            (22, now("reconsidered"), Reason.HANDLED, []),
+            (23, now("shrank", "warning"), Reason.HANDLED, []),
+            (24, now("grew", "critical"), Reason.WORSE, ["trigger K-default"]),
+            (25, now("resolved"), Reason.RESOLVED, ["resolve K-default"]),
+            (26, now("reopened", "critical"), Reason.SEVERITY, ["trigger K-default"]),
+        ],
+        id="resolved by a person while it fires: held until it gets worse, not paged again",
+    ),
+    pytest.param(
+        [
+            (0, ARMED, Reason.ARMED, []),
+            (0, now("opened", "warning"), Reason.SEVERITY, ["trigger T-default"]),
+            (1, heard("resolved", by=""), Reason.HANDLED, []),
+            (2, now("grew", "warning"), Reason.HANDLED, []),
+            (3, now("grew", "error"), Reason.WORSE, ["trigger K-default"]),
+            (4, now("resolved"), Reason.RESOLVED, ["resolve T-default", "resolve K-default"]),
+        ],
+        id="a ticket that a person resolved while it fires",
+    ),
+    pytest.param(
+        [
+            (0, ARMED, Reason.ARMED, []),
+            (0, now("opened", context=WITH_SECOND), Reason.SEVERITY, ["trigger K-front"]),
+            (1, heard("resolved"), Reason.HANDLED, []),
+            (2, heard("reopened", 2), Reason.FEEDBACK, []),
+            (10, now("grew", new_kind=True, context=WITH_SECOND), Reason.NEW_KIND, ["trigger K-front"]),
+            (11, heard("reopened", 3), Reason.FEEDBACK, []),
+            (12, now("resolved"), Reason.RESOLVED, ["resolve K-front"]),
+        ],
+        id="resolved by a person, and opened again by one",
+    ),
+    pytest.param(
+        [
+            (0, ARMED, Reason.ARMED, []),
+            (0, now("opened", context=WITH_SECOND), Reason.SEVERITY, ["trigger K-front"]),
+            (1, heard("merged"), Reason.ACKNOWLEDGED, []),
+            (20, now("grew", context=WITH_SECOND), Reason.SAID, []),
+            (21, now("resolved"), Reason.RESOLVED, ["resolve K-front"]),
+        ],
+        id="merged by a person: followed, nobody else is called",
+    ),
+    pytest.param(
+        [
+            (0, ARMED, Reason.ARMED, []),
+            (0, now("opened", context=WITH_SECOND), Reason.SEVERITY, ["trigger K-front"]),
+            (14, heard("missing", person=False), Reason.RESTORED, ["trigger K-front"]),
+            (29, DUE, Reason.UNACKNOWLEDGED, ["trigger K-boss/2"]),
+            (30, heard("missing", 2, person=False), Reason.RESTORED, ["trigger K-front", "trigger K-boss/2"]),
+            (31, heard("resolved", 3), Reason.HANDLED, ["resolve K-front", "resolve K-boss/2"]),
+            (32, heard("missing", 4, person=False), Reason.FEEDBACK, []),
+        ],
+        id="lost at PagerDuty: said again, but not what a person resolved",
+    ),
+    pytest.param(
+        [
+            (0, ARMED, Reason.ARMED, []),
+            (0, now("opened"), Reason.SEVERITY, ["trigger K-default"]),
+            (1, now("grew", muted=True), Reason.MUTED, []),
+            (2, heard("missing", person=False), Reason.FEEDBACK, []),
+        ],
+        id="lost at PagerDuty while muted: not said again",
+    ),
+    pytest.param(
+        [
+            (0, ARMED, Reason.ARMED, []),
+            (0, now("opened", context=WITH_SECOND), Reason.SEVERITY, ["trigger K-front"]),
+            (1, heard("reassigned"), Reason.FEEDBACK, []),
+            (20, now("grew", context=WITH_SECOND), Reason.SAID, []),
+        ],
+        id="reassigned by a person: the second destination is not called",
     ),
     pytest.param(
         [(0, heard("acknowledged"), Reason.UNKNOWN_INCIDENT, []), (1, heard("acknowledged"), Reason.HEARD_BEFORE, [])],
@@ -659,7 +781,7 @@ def play(story: list[Said]) -> Overlay:
 
 def told(taken: Step) -> list[str]:
     return [
-        f"{said.action.value} {said.routing_key}{'/2' if said.dedup_key.endswith('/2') else ''}"
+        f"{said.action.value} {said.routing_key}{said.dedup_key.removeprefix(said.incident_id)}"
         for said in escalations(taken)
     ]
 
@@ -804,6 +926,17 @@ def test_what_is_adopted_says_so() -> None:
     assert (shown.decision.adopted, shown.decision.dry_run) == (False, False)
 
 
+def test_a_canary_is_never_said_nor_adopted() -> None:
+    rows = armed(arm(withdrawn=True))
+    taken = tell(rows, 0, now("opened", "critical", canary=True))
+    (shown,) = published(taken)
+    assert (shown.canary, escalations(taken)) == (True, [])
+    assert shown.decision is not None
+    assert (shown.decision.action, shown.decision.reason) == (Action.NONE, "canary")
+    assert tell(rows, 1, ADOPTING).emit == ()
+    assert escalations(tell(rows, 2, now("resolved", "critical", canary=True))) == []
+
+
 def test_the_summary_of_what_is_adopted() -> None:
     rows = rows_of()
     for number, severity in enumerate(("error", "critical", "warning", "info")):
@@ -861,6 +994,11 @@ def test_who_leaves_and_joins_again_before_the_publication_fires() -> None:
     assert ([each.alert_id for each in held.pending_joined], held.pending_left) == (["a"], ("fp:v1:b",))
 
 
+def heavy(name: str, size: int) -> Member:
+    """A member of a little more than `size` bytes of JSON."""
+    return member(name, labels={"x": "é" * (size // 2)}, links=({"href": "https://a"},), runbook="https://b")
+
+
 AT_ONCE = [
     pytest.param(now("grew", "critical"), True, id="worse"),
     pytest.param(now("grew", new_kind=True), True, id="a new kind"),
@@ -868,6 +1006,8 @@ AT_ONCE = [
     pytest.param(now("grew"), False, id="grows"),
     pytest.param(now("grew", joined=tuple(member(str(i)) for i in range(PENDING + 1))), True, id="more than may wait"),
     pytest.param(now("grew", joined=tuple(member(str(i)) for i in range(PENDING))), False, id="as many as may wait"),
+    pytest.param(now("grew", joined=(heavy("b", PENDING_BYTES),)), True, id="heavier than may wait"),
+    pytest.param(now("grew", joined=(heavy("b", PENDING_BYTES // 2),)), False, id="heavy, but may wait"),
     pytest.param(now("shrank", left=tuple(str(i) for i in range(PENDING + 1))), True, id="more that left"),
     pytest.param(heard("annotated"), True, id="a person did something"),
 ]
@@ -888,6 +1028,40 @@ def test_pending_is_published_with_what_is_said_at_once() -> None:
     (incident,) = published(taken)
     assert taken.emit[0] == incident  # before the page, so that readers know it when that comes
     assert [each.alert_id for each in incident.joined] == ["b", "c"]
+
+
+def test_members_that_are_heavy_together_do_not_wait() -> None:
+    rows = armed()
+    tell(rows, 0, now("opened"))
+    assert not published(tell(rows, 0, now("grew", joined=(heavy("b", PENDING_BYTES // 2),))))
+    assert PENDING_BYTES // 2 < page(rows).pending_bytes < PENDING_BYTES
+    (incident,) = published(tell(rows, 0, now("grew", joined=(heavy("c", PENDING_BYTES // 2),))))
+    assert [each.alert_id for each in incident.joined] == ["b", "c"]
+    assert (page(rows).pending_bytes, page(rows).pending_joined) == (0, ())
+
+
+def test_members_that_an_older_version_left_waiting_are_weighed() -> None:
+    rows = rows_of({PAGE.at(OUTAGE): row(pending_joined=(heavy("b", PENDING_BYTES),), published_at=T0)})
+    assert [len(each.joined) for each in published(tell(rows, 0, now("grew", joined=(member("c"),))))] == [2]
+
+
+def test_what_one_publication_weighs_is_bounded() -> None:
+    """A silence tells every member of an incident, and an incident has up to 5,000."""
+    rows = armed()
+    tell(rows, 0, now("opened"))
+    long = {"summary": "s" * 1000, "service": "v" * 1000}
+    members = [heavy(str(number), TOLD_BYTES // 4).model_copy(update=long) for number in range(8)]
+    taken = tell(rows, 0, now("reconsidered", joined=tuple(members)))
+    (incident,) = published(taken)
+    assert taken.figures["shortened"] == 5
+    assert incident.joined[:3] == tuple(members[:3])
+    assert [(each.alert_id, each.fingerprint) for each in incident.joined[3:]] == [
+        (each.alert_id, each.fingerprint) for each in members[3:]
+    ]
+    short = incident.joined[3]
+    assert (short.summary, short.service) == ("s" * SHORT, "v" * SHORT)
+    assert (short.labels, short.links, short.runbook) == ({}, (), "")
+    assert len(incident.encode()) < TOLD_BYTES + 10_000
 
 
 def test_several_timers_of_one_row_fire_one_by_one() -> None:
@@ -967,6 +1141,13 @@ def test_labels_of_a_page_that_resolves(
     if feedback:
         tell(rows, 1, feedback)
     assert labels(tell(rows, 2, now("resolved", severity))) == wanted
+
+
+def test_who_labels_and_never_acknowledges_does_not_teach_that_pages_are_needless() -> None:
+    rows = armed()
+    tell(rows, 0, heard("label", page=True))
+    tell(rows, 1, now("opened"))
+    assert labels(tell(rows, 2, now("resolved"))) == []
 
 
 def test_a_dry_run_is_no_unheeded_page() -> None:

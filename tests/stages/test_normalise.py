@@ -169,21 +169,28 @@ def test_a_bad_rule_is_named_at_load() -> None:
 
 
 @pytest.mark.parametrize(
-    ("alerts", "refused", "expected"),
+    ("alerts", "refused", "cut", "expected"),
     [
-        pytest.param(2, 0, Reason.NORMALISED, id="all read"),
-        pytest.param(0, 0, Reason.EMPTY, id="nothing in it"),
-        pytest.param(1, 1, Reason.PARTLY_REFUSED, id="some refused"),
-        pytest.param(0, 1, Reason.ALL_REFUSED, id="all refused"),
+        pytest.param(2, 0, 0, Reason.NORMALISED, id="all read"),
+        pytest.param(2, 0, 2, Reason.CUT, id="all read, some of it cut"),
+        pytest.param(0, 0, 0, Reason.EMPTY, id="nothing in it"),
+        pytest.param(1, 1, 0, Reason.PARTLY_REFUSED, id="some refused"),
+        pytest.param(1, 1, 1, Reason.PARTLY_REFUSED, id="some refused, some cut"),
+        pytest.param(0, 1, 0, Reason.ALL_REFUSED, id="all refused"),
     ],
 )
-def test_decide_and_step_agree(alerts: int, refused: int, expected: Reason) -> None:
-    assert decide(alerts, refused) is expected
-    body = {"alerts": [{"labels": {"alertname": "A"}}] * alerts + [{"labels": {}}] * refused, "receiver": "r"}
+def test_decide_and_step_agree(alerts: int, refused: int, cut: int, expected: Reason) -> None:
+    assert decide(alerts, refused, cut) is expected
+    body = {
+        "alerts": [{"labels": {"alertname": "A", **({"x": "y" * 2000} if cut else {})}}] * alerts
+        + [{"labels": {}}] * refused,
+        "receiver": "r",
+    }
     done = run(body)
     assert done.reason is expected
     assert len(done.emit) == alerts + refused
     assert done.figures.get("refused", 0) == refused
+    assert done.figures.get("cut", 0) == cut
     assert (expected in STAGE.unintended) is (refused > 0)
 
 
@@ -221,6 +228,46 @@ def test_too_many_and_too_long_texts_are_cut_and_counted() -> None:
     assert alert.description == alert.annotations["description"] == "d" * 255 + "…"
     assert (alert.name, alert.summary) == ("A" * 15 + "…", "d" * 255 + "…")
     assert done.figures["cut"] == 7
+
+
+def test_what_places_an_alert_is_dropped_last() -> None:
+    """Else an alert with many labels would fall into another scope, and mute or page somebody else."""
+    labels = {f"a{n:03}": "x" for n in range(100_000)}
+    alert = one({**labels, "cluster": "eu-1", "env": "prod", "service": "shop", "tenant": "acme"})
+    assert (alert.scope, alert.service, len(alert.labels)) == ("prod:eu-1", "shop", 64)
+    assert one({**labels, "tenant": "acme"}, Config(scope=("tenant",))).scope == "acme"
+
+
+def test_labels_together_are_limited() -> None:
+    done = run([{"labels": {"alertname": "A", **{f"l{n:02}": "é" * 1000 for n in range(60)}}}])
+    (alert,) = done.emit
+    assert isinstance(alert, Alert)
+    assert len(orjson.dumps(alert.labels)) <= Config().max_all_labels
+    assert "alertname" in alert.labels
+    assert done.figures["cut"] == 61 - len(alert.labels)
+
+
+def test_names_that_are_one_when_cut_are_counted() -> None:
+    done = run([{"labels": {"alertname": "A", "x" * 20 + "1": "1", "x" * 20 + "2": "2"}}], Config(max_label=16))
+    assert done.figures["cut"] == 3  # two names, and one of the two labels
+
+
+def test_links_are_few_and_whole() -> None:
+    links = [{"href": f"https://a/{n}", "text": "t" * 200} for n in range(10)]
+    done = run({"name": "A", "links": [f"https://{'a' * 3000}", *links]}, source="generic")
+    (alert,) = done.emit
+    assert isinstance(alert, Alert)
+    assert [link.href for link in alert.links] == [f"https://a/{n}" for n in range(8)]
+    assert alert.links[0].text == "t" * 127 + "…"
+    assert done.figures["cut"] == 3 + 8
+
+
+def test_a_runbook_too_long_to_be_one_is_left_out() -> None:
+    done = run([{"labels": {"alertname": "A"}, "annotations": {"runbook": "https://" + "a" * 3000}}])
+    (alert,) = done.emit
+    assert isinstance(alert, Alert)
+    assert alert.runbook == ""
+    assert done.figures["cut"] == 1
 
 
 def test_cutting_never_touches_the_identity() -> None:

@@ -14,7 +14,8 @@ from streamproc.core.step import Step
 from streamproc.core.table import Row, RowKey
 from streamproc.events.feedback import Matcher, Policy, PolicyKind
 from streamproc.events.incident import Incident, IncidentChange, Member, Reconsider
-from streamproc.stages.suppress import WITHDRAWN_FOR, Reason, matches, mutes, step
+from streamproc.matching import matches
+from streamproc.stages.suppress import WITHDRAWN_FOR, Reason, mutes, step
 from streamproc.state import INCIDENT, MEMBER, MUTE, PAGE, POLICY, IncidentRow, MemberRow, MuteRow, PageRow
 from tests.support.rows import commit, rows_of
 
@@ -136,6 +137,31 @@ def test_matchers(op: Any, value: str, label: str | None, *, holds: bool) -> Non
     assert matches(matcher, label or "") is holds
     labels = {} if label is None else {"x": label}
     assert mutes(silence(matchers=(matcher,)), A.model_copy(update={"labels": labels})) is holds
+
+
+def test_no_expression_takes_for_ever() -> None:
+    """Python's own engine would need 2^50,000 steps for this one."""
+    matcher = Matcher(name="x", op="=~", value="(a+)+$")
+    assert not matches(matcher, "a" * 50_000 + "!")
+
+
+BACKTRACKS = Matcher(name="service", op="=~", value=r"(d)b|\1")
+"""What a version that used Python's engine took, and left in the log."""
+
+
+def test_a_policy_with_an_expression_of_an_older_version_mutes_nothing() -> None:
+    old = silence("old", matchers=(BACKTRACKS,))
+    rows = rows_of(standing(OUTAGE, A))
+    taken = play(rows, 0, old)
+    assert taken.reason is Reason.POLICY_UNUSABLE
+    marked = play(rows, 1, event(OPENED, A, joined=[A]))
+    assert (marked.reason, told(marked).muted, told(marked).muted_count) == (Reason.POLICY_UNUSABLE, False, 0)
+    play(rows, 2, silence())
+    marked = play(rows, 3, event(OPENED, A, joined=[A]))
+    assert (marked.reason, told(marked).joined[0].muted_by) == (Reason.MUTED, "night")
+    assert play(rows, 4, silence("old", matchers=(BACKTRACKS,), version=2, withdrawn=True)).reason is (
+        Reason.POLICY_WITHDRAWN
+    )
 
 
 def test_all_matchers_must_hold() -> None:

@@ -14,7 +14,8 @@ from prometheus_client import CollectorRegistry
 
 from streamproc.events.alert import Severity
 from streamproc.events.escalation import Escalation, Outcome, Page, PageAction, PageText, Verdict
-from streamproc.ports import Entry, Overloaded
+from streamproc.ports import Entry, Overloaded, Traces
+from streamproc.runtime.allowance import Allowance
 from streamproc.runtime.clock import ManualClock
 from streamproc.runtime.sender import Config, Sender
 from streamproc.sinks.notify.channels import Notifier
@@ -124,7 +125,8 @@ class FakePagerDuty:
     def said(self) -> list[str]:
         return [request.said for request in self.requests]
 
-    async def send(self, encoded: Encoded, /) -> Answer:
+    async def send(self, encoded: Encoded, /, wanted: Callable[[], bool]) -> Answer:
+        self.wanted = wanted
         request = Request(self._timing.monotonic(), encoded.path, json.loads(encoded.body))
         self.requests.append(request)
         key = str(request.body.get("dedup_key", ""))
@@ -153,6 +155,7 @@ class FakeLog:
         self.overloads = 0
         self.batches: list[int] = []
         self.broken: Exception | None = None
+        self.traceparents: list[bytes | None] = []
 
     async def append(self, entries: Sequence[Entry]) -> None:
         if self.broken is not None:
@@ -164,6 +167,7 @@ class FakeLog:
         for entry in entries:
             assert entry.topic == "escalations"
             if entry.headers["type"] == Outcome.TYPE.encode():
+                self.traceparents.append(entry.headers.get("traceparent"))
                 outcome = Outcome.decode(entry.value, entry.headers)
                 assert entry.key == outcome.routing_key.encode()
                 self.outcomes.append(outcome)
@@ -219,6 +223,7 @@ class World:
 
     config: Config = field(default_factory=Config)
     clock: ManualClock = field(default_factory=lambda: ManualClock(T0))
+    account: Allowance | None = None
 
     def __post_init__(self) -> None:
         self.timing = VirtualTiming(self.clock)
@@ -227,6 +232,7 @@ class World:
         self.notifier = FakeNotifier()
         self.channel: Notifier | None = self.notifier
         self.seq = 0
+        self.traces: Traces | None = None
 
     async def begin(self, *, jitter: float = 0.0) -> None:
         """Start a process: the rows that stand are offered first."""
@@ -240,6 +246,8 @@ class World:
             self.registry,
             timing=self.timing,
             jitter=lambda: jitter,
+            traces=self.traces,
+            account=self.account,
         )
         self.log.offer = self.sender.offer
         self.sender.offer(self.log.standing())

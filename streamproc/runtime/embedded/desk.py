@@ -6,21 +6,28 @@ import fcntl
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 from urllib.parse import quote
 
+from pydantic import ValidationError
+
 from streamproc.core.errors import Unusable
-from streamproc.core.event import Activated, Artifact, DeadLetter
+from streamproc.core.event import Activated, Artifact, DeadLetter, Event
 from streamproc.core.step import ActiveRow
 from streamproc.events.escalation import Page
 from streamproc.events.feedback import ARM, Policy
 from streamproc.events.incident import Incident
+from streamproc.reconcile.ours import Claim, claims_of
 from streamproc.runtime.embedded.journal import FILE, moment_of
-from streamproc.state import PageRow, PolicyRow
-from streamproc.views import IncidentSummary, IncidentView, NodeStatus, PipelineStatus, incident_view
+from streamproc.state import IntentRow, PageRow, PolicyRow
+from streamproc.views import IncidentSummary, IncidentView, NodeStatus, PipelineStatus, Vitals, incident_view
+
+E = TypeVar("E", bound=Event)
+REAL = "json_extract(CAST(value AS TEXT), '$.incident.canary') IS NOT 1"
+"""Canaries are shown to those only who ask for one by its id."""
 
 
 class SqliteDesk:
@@ -51,7 +58,7 @@ class SqliteDesk:
             states = dict(
                 db.execute(
                     "SELECT json_extract(CAST(value AS TEXT), '$.state'), count(*) FROM rows"
-                    " WHERE node='decide' AND tbl='page' GROUP BY 1"
+                    f" WHERE node='decide' AND tbl='page' AND {REAL} GROUP BY 1"
                 ).fetchall()
             )
             waiting = db.execute(
@@ -95,6 +102,25 @@ class SqliteDesk:
                 return _open(db, limit, before)
             return _told(db, status, limit, before)
 
+    def vitals(self, canary: str) -> Vitals:
+        """Return what a heartbeat must know.
+
+        Args:
+            canary: `alert_id` of the canary that should have come through.
+        """
+        named = json.dumps(canary, ensure_ascii=False).encode()
+        with self._reading() as db:
+            shown = db.execute(
+                "SELECT json_extract(CAST(value AS TEXT), '$.incident.status') FROM rows"
+                " WHERE node='decide' AND tbl='page' AND instr(value, ?) > 0 LIMIT 1",
+                (named,),
+            ).fetchone()
+            oldest = db.execute(
+                "SELECT min(json_extract(CAST(value AS TEXT), '$.pending[0].at')) FROM rows"
+                " WHERE node='deliver' AND tbl='intent'"
+            ).fetchone()[0]
+        return Vitals(canary=None if shown is None else shown[0], waits_since=oldest)
+
     def incident(self, incident_id: str) -> IncidentView | None:
         """Return one incident, or None."""
         with self._reading() as db:
@@ -102,6 +128,16 @@ class SqliteDesk:
             sent = _values(db, "pages", incident_id)
         incidents = [Incident.model_validate_json(value) for value in told]
         return incident_view(incidents, [Page.model_validate_json(value) for value in sent])
+
+    def claims(self) -> dict[str, Claim]:
+        """Return how each incident stands that is open, or closed lately, by its id: for the reconciliation."""
+        with self._reading() as db:
+            pages = db.execute("SELECT value FROM rows WHERE node='decide' AND tbl='page'").fetchall()
+            intents = db.execute("SELECT value FROM rows WHERE node='deliver' AND tbl='intent'").fetchall()
+        return claims_of(
+            [PageRow.model_validate_json(value) for (value,) in pages],
+            [IntentRow.model_validate_json(value) for (value,) in intents],
+        )
 
     def matching(self, prefix: str, limit: int = 5) -> list[str]:
         """Return ids of incidents that begin with `prefix`, or whose hash does: for people who type."""
@@ -146,9 +182,9 @@ class SqliteDesk:
         """Return the newest version of every policy, by id; those too that wait for the pipeline to take them."""
         with self._reading() as db:
             standing = db.execute("SELECT value FROM rows WHERE node='decide' AND tbl='policy'").fetchall()
-            wished = _wished(db, Policy.TYPE)
+            wished = _wished(db, Policy)
         found = [PolicyRow.model_validate_json(value).policy for (value,) in standing]
-        found += [Policy.model_validate_json(value) for value in wished]
+        found += wished
         newest: dict[str, Policy] = {}
         for policy in found:
             known = newest.get(policy.policy_id)
@@ -162,7 +198,7 @@ class SqliteDesk:
             rows = db.execute(
                 "SELECT value FROM rows WHERE node='decide' AND tbl='active' AND key=?", (kind,)
             ).fetchall()
-            wished = [Activated.model_validate_json(value) for value in _wished(db, Activated.TYPE)]
+            wished = _wished(db, Activated)
         found = [ActiveRow.model_validate_json(value) for (value,) in rows]
         found += [ActiveRow(**one.model_dump(include={"kind", "version", "checksum"})) for one in wished]
         return max((row for row in found if row.kind == kind), key=lambda row: row.version, default=None)
@@ -194,13 +230,21 @@ def _values(db: sqlite3.Connection, topic: str, key: str) -> list[bytes]:
     return [row[0] for row in found]
 
 
-def _wished(db: sqlite3.Connection, kind: str) -> list[bytes]:
-    """Return the records of one type that people and commands put into `policies`, taken or still waiting."""
+def _wished(db: sqlite3.Connection, kind: type[E]) -> list[E]:
+    """Return the events of one type that people and commands put into `policies`, taken or still waiting.
+
+    What cannot be read there is none: the pipeline makes it a dead letter.
+    """
     found = db.execute(
         f"SELECT value, headers FROM log WHERE topic={_number(db, 'policies')} UNION ALL"
         " SELECT value, headers FROM spool WHERE topic='policies'"
     ).fetchall()
-    return [value for value, headers in found if json.loads(headers).get("type") == kind]
+    wished: list[E] = []
+    for value, headers in found:
+        if json.loads(headers).get("type") == kind.TYPE:
+            with suppress(ValidationError):
+                wished.append(kind.model_validate_json(value))
+    return wished
 
 
 def _open(db: sqlite3.Connection, limit: int, before: str) -> list[IncidentSummary]:
@@ -208,7 +252,11 @@ def _open(db: sqlite3.Connection, limit: int, before: str) -> list[IncidentSumma
     rows = [PageRow.model_validate_json(value) for (value,) in found]
     # An incident that closed between two pages still says where the next one begins.
     after = next((_rank(row) for row in rows if row.incident.incident_id == before), ()) if before else None
-    listed = [row for row in rows if row.state != "closed" and (after is None or _rank(row) < after)]
+    listed = [
+        row
+        for row in rows
+        if row.state != "closed" and not row.incident.canary and (after is None or _rank(row) < after)
+    ]
     listed.sort(key=_rank, reverse=True)
     return [IncidentSummary.of(row.incident) for row in listed[:limit]]
 
@@ -229,9 +277,9 @@ def _told(db: sqlite3.Connection, status: str, limit: int, before: str) -> list[
     listed: list[IncidentSummary] = []
     for (off,) in found:
         value = db.execute(f"SELECT value FROM log WHERE topic={number} AND off=?", (off,)).fetchone()
-        summary = IncidentSummary.of(Incident.model_validate_json(value[0]))
-        if status in ("all", summary.status):
-            listed.append(summary)
+        incident = Incident.model_validate_json(value[0])
+        if status in ("all", incident.status) and not incident.canary:
+            listed.append(IncidentSummary.of(incident))
         if len(listed) == limit:
             break
     return listed

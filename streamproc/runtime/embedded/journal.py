@@ -24,7 +24,8 @@ from streamproc.ports import Entry
 from streamproc.runtime.journal import Append
 
 FILE = "streamproc.db"
-SCHEMA = 1
+SCHEMA = 2
+"""2: rows say the version of their table, and one that is too new is refused; what knows only 1 would not see that."""
 FOUND_BY_KEY = ("incidents.enriched", "pages", "dead-letters")
 """Topics whose records are looked up by key: what the operations API and `explain` read."""
 TRIMMED = 5000
@@ -197,6 +198,12 @@ class SqliteJournal:
             ).fetchall()
         position = None if found is None else Position(found[0], moment_of(found[1]), found[2])
         return ((RowKey(table, key), raw) for table, key, raw in rows), position
+
+    def positions(self) -> dict[str, Position]:
+        """Return every position that is kept, by node."""
+        with _guarded(self._path):
+            found = self._db.execute("SELECT node, off, now, topic_id FROM positions").fetchall()
+        return {node: Position(off, moment_of(now), topic_id) for node, off, now, topic_id in found}
 
     def take_spool(self) -> list[Entry]:
         """Take out what commands of other processes left; inside a transaction."""

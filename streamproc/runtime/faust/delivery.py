@@ -11,13 +11,13 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from streamproc.core.event import iso
 from streamproc.runtime.faust.client import (
     KafkaError,
     OffsetOutOfRangeError,
@@ -25,7 +25,9 @@ from streamproc.runtime.faust.client import (
     close_producer,
 )
 from streamproc.runtime.faust.codec import record_of
+from streamproc.runtime.faust.commit import RECORD
 from streamproc.runtime.faust.guards import FailStop, Stop
+from streamproc.runtime.faust.shown import Shown, shown_text
 from streamproc.runtime.faust.thread import ConsumerThread
 
 if TYPE_CHECKING:
@@ -34,8 +36,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-PENDING = 2
-"""Fetches that wait for one partition before it is paused."""
+PENDING = 1024 * 1024
+"""Bytes that wait for one partition before it is paused; what is fetched then may come on top."""
 FINISH_WITHIN = 3.0
 """Seconds in which a batch under way must end on revoke; with a commit it stays below the rebalance timeout."""
 NOTE_WITHIN = 1.0
@@ -61,7 +63,25 @@ class _Work:
         self.ready = False
         self.busy = False
         self.next = 0
+        self.waiting = 0
+        """Bytes that wait."""
         self.task: asyncio.Task[None] | None = None
+
+    def put(self, messages: Sequence[Any]) -> None:
+        """Let messages wait."""
+        self.waiting += sum(RECORD + max(0, message.serialized_value_size) for message in messages)
+        self.queue.put_nowait(messages)
+
+    def rest(self) -> list[Any]:
+        """Return all messages that wait: one transaction for what came in many fetches while the last one ran."""
+        found: list[Any] = []
+        self.waiting = 0
+        while not self.queue.empty():
+            some = self.queue.get_nowait()
+            if some is None or isinstance(some, int):
+                break
+            found.extend(some)
+        return found
 
 
 class Consumer(driver.Consumer):
@@ -74,7 +94,7 @@ class Consumer(driver.Consumer):
         self.worker: Worker = self.app.worker  # type: ignore[attr-defined]
         self._works: dict[Place, _Work] = {}
         self._kept: dict[Place, OwnedPart] = {}
-        self._shown: dict[Place, tuple[int, str]] = {}
+        self._shown: dict[Place, tuple[int, Shown]] = {}
         self._room = asyncio.Event()
         self._generation = 0
         self._fetches = 0
@@ -104,7 +124,7 @@ class Consumer(driver.Consumer):
     async def _fetch(self) -> None:
         generation = self._generation
         # Only what was claimed and sought before this fetch began: nothing from before a seek can slip in.
-        open_ = {place for place, work in self._works.items() if work.ready and work.queue.qsize() < PENDING}
+        open_ = {place for place, work in self._works.items() if work.ready and work.waiting < PENDING}
         self._room.clear()
         if not open_:
             await self.wait_first(self._room.wait(), self.suspend_flow.wait(), timeout=0.5)
@@ -139,7 +159,7 @@ class Consumer(driver.Consumer):
             )
             return
         work.next = messages[-1].offset + 1
-        work.queue.put_nowait(messages)
+        work.put(messages)
 
     async def _survey(self, generation: int) -> None:
         """See how far idle partitions are: the fetcher also passes what is not handed over. No fetch is under way."""
@@ -186,12 +206,16 @@ class Consumer(driver.Consumer):
             log.warning("A partition cannot be claimed yet.", partition=str(work.place), error=str(error))
             await self._pause(work, TRY_AGAIN)
             return False
+        if work.stop.is_set():  # given up meanwhile, and closing a producer has swallowed the cancellation
+            self._close_later(part)
+            return False
+        self.worker.own(work.place, part)
         work.part = part
         if self._fetching and self._fetches <= begun:  # a fetch begun before the claim could hand over what is old
             await self._fetched.wait()
         await self._thread.seek_now(work.place, part.position.next_offset)
         while not work.queue.empty():
-            work.queue.get_nowait()
+            work.rest()
         work.next, work.ready = part.position.next_offset, True
         self._room.set()
         return True
@@ -203,10 +227,11 @@ class Consumer(driver.Consumer):
             return
         work.busy = True
         try:
-            self._room.set()
             if isinstance(got, int):
                 await self.worker.renew(part, got)
                 return
+            got = [*got, *work.rest()]
+            self._room.set()
             topic, at = part.node.inbox.name, 0
             while at < len(got) and not work.stop.is_set():
                 some = got[at : at + self.worker.limit(part)]
@@ -221,6 +246,7 @@ class Consumer(driver.Consumer):
         work.ready = False
         part, work.part = work.part, None
         if part is not None:
+            self.worker.metrics.reclaims.labels(part.node.name).inc()
             self.worker.release(part)
             await close_producer(part.producer)
         await self._pause(work, STEP_BACK)
@@ -254,6 +280,7 @@ class Consumer(driver.Consumer):
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Finish what is under way before anyone else may begin."""
+        self.worker.note_revoked()
         await self._quiesce()
         await super().on_partitions_revoked(revoked)
 
@@ -301,12 +328,10 @@ class Consumer(driver.Consumer):
 
     async def _show(self, works: Iterable[_Work]) -> bool:
         offsets = {
-            work.place: (part.done, iso(part.position.now).decode())
-            for work in works
-            if (part := work.part) is not None
+            work.place: (part.done, self.worker.shown(part)) for work in works if (part := work.part) is not None
         }
-        new = {place: told for place, told in offsets.items() if self._shown.get(place) != told}
-        if not new or not await self._thread.note(new):
+        new = {place: told for place, told in offsets.items() if _differs(self._shown.get(place), told)}
+        if not new or not await self._thread.note({place: (at, shown_text(told)) for place, (at, told) in new.items()}):
             return False
         self._shown.update(new)
         return True
@@ -319,6 +344,11 @@ class Consumer(driver.Consumer):
                 end = self.highwater(TP(*work.place)) or 0
                 found[work.place] = max(0, end - work.part.done)
         return found
+
+
+def _differs(before: tuple[int, Shown] | None, told: tuple[int, Shown]) -> bool:
+    """Return whether it is worth a commit: a number of rows alone is not."""
+    return before is None or before[0] != told[0] or replace(before[1], rows=told[1].rows) != told[1]
 
 
 class Transport(driver.Transport):

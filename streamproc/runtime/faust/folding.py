@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from streamproc.core.errors import Defect
 from streamproc.core.event import Activated
 from streamproc.core.fold import Lookups, fold
 from streamproc.core.record import Position, Record
-from streamproc.core.table import Row, RowKey, encode_rows
+from streamproc.core.table import Row, RowKey
 from streamproc.core.topic import Topic
 from streamproc.runtime.clock import Clock
 from streamproc.runtime.engine import AHEAD, Listener, Sensor
-from streamproc.runtime.faust.client import Place
+from streamproc.runtime.faust.client import KafkaError, Place
 from streamproc.runtime.faust.commit import Line, Router, commit, state_lines
 from streamproc.runtime.faust.config import Config
 from streamproc.runtime.faust.guards import FailStop, Stop
 from streamproc.runtime.faust.part import OwnedPart
 from streamproc.runtime.faust.versions import Versions
+from streamproc.runtime.worker_metrics import WorkerMetrics
 
 SLICE = 0.05
 """Seconds of folding at a stretch: the event loop is everyone's."""
@@ -38,6 +40,7 @@ class Folding:
         versions: bodies of activated versions.
         clock: for the guard against stamps from the future.
         sensor: told of every commit.
+        metrics: counts commits.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Folding:
         versions: Versions,
         clock: Clock,
         sensor: Sensor | None = None,
+        metrics: WorkerMetrics | None = None,
     ) -> None:
         self._config = config
         self._router = Router(config, topics)
@@ -56,6 +60,7 @@ class Folding:
         self._lookups = Lookups(versions.find)
         self._clock = clock
         self._sensor = sensor
+        self._metrics = metrics or WorkerMetrics()
         self._listeners: dict[str, Listener] = {}
         self.answered = time.monotonic()
         """Monotonic time at which the broker last took a commit."""
@@ -79,13 +84,13 @@ class Folding:
         """
         self._guard(part, records)
         if any(record.headers.get("type") == ACTIVATED for record in records):
-            await self._versions.catch_up()
+            await self._versions.need(_activated(records))
         begun, thread_begun = time.perf_counter(), time.thread_time()
         try:
             folded = fold(part.node, records, part.rows, part.position, self._lookups, self._letters)
         except Defect as defect:
             raise FailStop(Stop.DEFECT, f"{part.node.name}/{part.partition}: {defect}") from defect
-        written = encode_rows(folded.changes)
+        written = folded.written
         batches = self._router.route(folded.emits)
         batches[self._state(part)] = state_lines(written, folded.position)
         spent = (time.thread_time() - thread_begun) / len(records)
@@ -109,14 +114,18 @@ class Folding:
         part.position = position
 
     async def _commit(self, part: OwnedPart, batches: Mapping[Place, Sequence[Line]]) -> None:
-        part.begun = time.monotonic()
+        part.begun = begun = time.monotonic()
         try:
             await commit(part.producer, batches)
+        except KafkaError:
+            self._metrics.commit_failures.labels(part.node.name).inc()
+            raise
         except Defect as defect:
             raise FailStop(Stop.DEFECT, f"{part.node.name}/{part.partition}: {defect}") from defect
         finally:
             part.begun = None
         self.answered = part.written = time.monotonic()
+        self._metrics.commit_seconds.labels(part.node.name).observe(part.written - begun)
 
     def _install(
         self,
@@ -156,3 +165,13 @@ class Folding:
         return FailStop(
             Stop.COMMIT, f"{part.node.name}/{part.partition} folds, but its commit is not answered for {seconds:.0f} s"
         )
+
+
+def _activated(records: Sequence[Record]) -> list[str]:
+    """Return the checksums of the versions that records switch to; what cannot be read becomes a dead letter later."""
+    found = []
+    for record in records:
+        if record.headers.get("type") == ACTIVATED:
+            with suppress(ValueError):
+                found.append(Activated.decode(record.value, record.headers).checksum)
+    return found

@@ -37,6 +37,8 @@ class Stop(IntEnum):
     """The process stood still for longer than its session: others may have its partitions."""
     COMMIT = 75
     """A micro-batch is not committed although the broker answers."""
+    VERSION = 76
+    """A partition holds rows of a newer version: this one would lose what it does not know."""
 
 
 class FailStop(StreamprocError):
@@ -48,10 +50,18 @@ class FailStop(StreamprocError):
 
 
 Exit = Callable[[int], object]
+LastWords = Callable[[FailStop], object]
+"""Tells people, from a process that can do no harm any more; see streamproc/lastwords.py. It need not return."""
 
 
-def fail_stop(error: FailStop, leave: Exit = os._exit) -> None:
-    """End the process at once."""
+def fail_stop(error: FailStop, last_words: LastWords | None = None, leave: Exit = os._exit) -> None:
+    """End the process at once.
+
+    Args:
+        error: why.
+        last_words: tells people, and ends the process too; None where there is nobody to tell.
+        leave: ends the process.
+    """
     log.critical(
         "The process ends itself, so that nothing wrong is committed.",
         code=int(error.code),
@@ -60,7 +70,11 @@ def fail_stop(error: FailStop, leave: Exit = os._exit) -> None:
     )
     sys.stdout.flush()
     sys.stderr.flush()
-    leave(int(error.code))
+    try:
+        if last_words is not None:
+            last_words(error)
+    finally:
+        leave(int(error.code))
 
 
 class StallWatch:
@@ -70,7 +84,7 @@ class StallWatch:
     replaced. A thread of its own looks, so that a blocked loop is noticed too.
     """
 
-    def __init__(self, limit: float, leave: Exit = os._exit) -> None:
+    def __init__(self, limit: float, leave: Callable[[FailStop], object] = fail_stop) -> None:
         self._limit = limit
         self._leave = leave
         self._beat = time.monotonic()
@@ -89,8 +103,18 @@ class StallWatch:
         if self._task is not None:
             self._task.cancel()
 
+    def look(self) -> None:
+        """Look now, on the event loop: before something leaves that a successor could have overtaken.
+
+        The thread may come a moment late, while the loop goes on with what stood still.
+        """
+        away = time.monotonic() - self._beat
+        if away > self._limit:
+            self._leave(FailStop(Stop.STALLED, f"stood still for {away:.1f} s"))
+
     async def _tick(self) -> None:
         while True:
+            self.look()
             self._beat = time.monotonic()
             await asyncio.sleep(LOOK_EVERY)
 
@@ -100,6 +124,6 @@ class StallWatch:
             now = time.monotonic()
             away = max(now - last, now - self._beat)
             if away > self._limit:
-                fail_stop(FailStop(Stop.STALLED, f"stood still for {away:.1f} s"), self._leave)
+                self._leave(FailStop(Stop.STALLED, f"stood still for {away:.1f} s"))
                 return
             last = now

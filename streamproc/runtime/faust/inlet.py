@@ -88,9 +88,7 @@ class KafkaInlet:
             lines: dict[int, list[Line]] = {}
             for entry in group:
                 headers = {"now": now, **entry.headers}
-                # Without a key nothing needs to stay together, as with Kafka's own clients.
-                partition = partition_of(entry.key, count) if entry.key else random.randrange(count)  # noqa: S311
-                lines.setdefault(partition, []).append((entry.key, entry.value, list(headers.items())))
+                lines.setdefault(_place(entry, count), []).append((entry.key, entry.value, list(headers.items())))
             await asyncio.gather(
                 *(self._writer.write(self._config.topic(topic), partition, some) for partition, some in lines.items())
             )
@@ -100,3 +98,10 @@ class KafkaInlet:
         self._bytes -= size
         if not task.cancelled():
             task.exception()  # whoever waited was told; a task that nobody waits for any more must not complain
+
+
+def _place(entry: Entry, count: int) -> int:
+    if entry.partition is not None and entry.partition < count:
+        return entry.partition
+    # Without a key nothing needs to stay together, as with Kafka's own clients.
+    return partition_of(entry.key, count) if entry.key else random.randrange(count)  # noqa: S311  no secret

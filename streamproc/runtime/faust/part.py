@@ -9,14 +9,16 @@ from typing import Any
 
 import structlog
 
+from streamproc.core.errors import Unusable
+from streamproc.core.fold import CONFIG
 from streamproc.core.record import Position
-from streamproc.core.step import Node
+from streamproc.core.step import ACTIVE, ActiveRow, Node
 from streamproc.runtime.engine import BEGINNING, Part
 from streamproc.runtime.faust.client import AIOKafkaProducer, Place, close_producer, transactional_producer
 from streamproc.runtime.faust.config import Config
 from streamproc.runtime.faust.ends import Ends
 from streamproc.runtime.faust.guards import FailStop, Stop
-from streamproc.runtime.faust.state import read_state
+from streamproc.runtime.faust.state import Progress, read_state
 from streamproc.runtime.faust.versions import Versions
 
 log = structlog.get_logger(__name__)
@@ -40,6 +42,8 @@ class OwnedPart(Part):
     """Monotonic time of the last commit."""
     seconds: float = 0.0
     """Seconds of processor time that folding a record takes lately."""
+    restore_seconds: float = 0.0
+    """Seconds that reading its rows took."""
 
     @property
     def identity(self) -> tuple[int, int]:
@@ -69,6 +73,8 @@ class Claims:
         self._ends = ends
         self._versions = versions
         self._turns = asyncio.Semaphore(CLAIMS_AT_ONCE)
+        self.restoring: dict[Place, Progress] = {}
+        """How far the restores under way are."""
 
     async def claim(self, node: Node, partition: int, kept: OwnedPart | None = None) -> OwnedPart:
         """Shut every predecessor out, then read what is committed.
@@ -81,7 +87,7 @@ class Claims:
 
         Raises:
             KafkaError: the broker does not answer; nothing is claimed.
-            FailStop: the inbox is not the one that was folded.
+            FailStop: the inbox is not the one that was folded, or a newer version has folded it.
         """
         async with self._turns:
             producer = await transactional_producer(self._config, self._config.transactional_id(node.name, partition))
@@ -94,15 +100,21 @@ class Claims:
                 else:
                     part = await self._restore(node, partition, producer)
                 await self._check(part)
-                await self._versions.catch_up()
+                await self._versions.need(_named(part))
             except BaseException:
                 await asyncio.shield(close_producer(producer))
                 raise
             return part
 
     async def _restore(self, node: Node, partition: int, producer: AIOKafkaProducer) -> OwnedPart:
-        begun = time.monotonic()
-        restored = await read_state(self._config, node, partition)
+        begun, place = time.monotonic(), self.place(node, partition)
+        self.restoring[place] = Progress()
+        try:
+            restored = await read_state(self._config, node, partition, self.restoring[place])
+        except Unusable as error:
+            raise FailStop(Stop.VERSION, f"{node.name}/{partition}: {error}") from error
+        finally:
+            del self.restoring[place]
         seconds = round(time.monotonic() - begun, 3)
         log.info(
             "A partition is restored.",
@@ -113,7 +125,7 @@ class Claims:
             seconds=seconds,
         )
         position = restored.position or Position(0, BEGINNING, self._ids[node.inbox.name])
-        return OwnedPart(node, partition, restored.rows, position, restored.timers, producer)
+        return OwnedPart(node, partition, restored.rows, position, restored.timers, producer, restore_seconds=seconds)
 
     async def _check(self, part: OwnedPart) -> None:
         """See that the inbox is the one that was folded, and still holds what is to be folded next."""
@@ -144,3 +156,10 @@ def _unclaimed_since(kept: OwnedPart, producer: AIOKafkaProducer) -> bool:
     producer_id, epoch = kept.identity
     found: Any = producer._txn_manager._pid_and_epoch  # noqa: SLF001  there is no other way
     return bool((producer_id, epoch + 1) == (found.pid, found.epoch))
+
+
+def _named(part: OwnedPart) -> list[str]:
+    """Return the checksums of all versions that the node's stages work with."""
+    kinds = {CONFIG, *(kind.name for stage in part.node.stages for kind in stage.reads)}
+    rows = [part.rows.get(ACTIVE.at(kind)) for kind in sorted(kinds)]
+    return [row.checksum for row in rows if isinstance(row, ActiveRow)]

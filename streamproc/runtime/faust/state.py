@@ -30,9 +30,28 @@ class Restored:
     """Records that were read."""
 
 
-async def read_state(config: Config, node: Node, partition: int) -> Restored:
-    """Read the rows and the position of a node partition. Call it after the claim: then nobody writes any more."""
-    raw, position, read = await read_raw(config, node.name, partition)
+@dataclass
+class Progress:
+    """How far a state topic has been read, in offsets: those that compaction has removed count too."""
+
+    read: int = 0
+    total: int = 0
+
+
+async def read_state(config: Config, node: Node, partition: int, progress: Progress | None = None) -> Restored:
+    """Read the rows and the position of a node partition. Call it after the claim: then nobody writes any more.
+
+    Args:
+        config: where.
+        node: the node.
+        partition: of its inbox.
+        progress: told how far that is.
+
+    Raises:
+        KafkaError: the broker does not answer.
+        Unusable: a newer version wrote a row.
+    """
+    raw, position, read = await read_raw(config, node.name, partition, progress)
     restored = Restored(RowStore(node.tables), position=position, read=read)
     for at, (key, value) in enumerate(raw.items()):
         address = address_of(key)
@@ -43,15 +62,20 @@ async def read_state(config: Config, node: Node, partition: int) -> Restored:
     return restored
 
 
-async def read_raw(config: Config, node: str, partition: int) -> tuple[dict[bytes, bytes], Position | None, int]:
+async def read_raw(
+    config: Config, node: str, partition: int, progress: Progress | None = None
+) -> tuple[dict[bytes, bytes], Position | None, int]:
     """Return the rows as they stand in the state topic, the position, and how many records that took."""
     place = TopicPartition(config.state_topic(node), partition)
     rows: dict[bytes, bytes] = {}
     position: Position | None = None
     read = 0
+    progress = progress or Progress()
     async with reader(config, [Place(*place)]) as consumer:
         end = (await consumer.end_offsets([place]))[place]
-        while await consumer.position(place) < end:
+        begin = at = await consumer.position(place)
+        progress.total = end - begin
+        while at < end:
             for messages in (await consumer.getmany(place, timeout_ms=WAIT_MS, max_records=CHUNK)).values():
                 read += len(messages)
                 for message in messages:
@@ -61,5 +85,7 @@ async def read_raw(config: Config, node: str, partition: int) -> tuple[dict[byte
                         rows.pop(message.key, None)
                     else:
                         rows[message.key] = message.value
+            at = await consumer.position(place)
+            progress.read = at - begin
             await asyncio.sleep(0)
     return rows, position, read

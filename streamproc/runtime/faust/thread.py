@@ -7,12 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
-from aiokafka.coordinator.assignors.sticky.sticky_assignor import (  # type: ignore[import-untyped]
-    StickyPartitionAssignor,
-)
 from faust.transport.drivers import aiokafka as driver
 
 from streamproc.runtime.faust.client import QUICK_WAIT_MS, KafkaError, OffsetAndMetadata, Place, TopicPartition
+from streamproc.runtime.faust.spread import SpreadAssignor
 
 log = structlog.get_logger(__name__)
 
@@ -25,7 +23,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         # aiokafka takes these only in its constructor, and Faust has that in its code.
         consumer._isolation_level = "read_committed"  # noqa: SLF001
         consumer._fetch_max_wait_ms = QUICK_WAIT_MS  # noqa: SLF001
-        consumer._partition_assignment_strategy = (StickyPartitionAssignor,)  # noqa: SLF001
+        consumer._partition_assignment_strategy = (SpreadAssignor(),)  # noqa: SLF001
         return consumer
 
     async def seek_now(self, place: Place, offset: int) -> None:

@@ -16,8 +16,9 @@ from streamproc.runtime.faust.config import Config
 from streamproc.runtime.faust.described import Standing, Wanted, alter, configs, create, differing, standing, until_set
 
 HOUR_MS = 3_600_000
-LARGEST_IN = LARGEST // 2
-"""Largest record of a topic that others may write to: as a dead letter, in base64, it must still fit."""
+LARGEST_IN = 5_500_000
+"""Largest record of a topic that others may write to: as a dead letter, in base64, it must still fit. More than the
+gateway's `body_limit`: what it takes, the log takes."""
 SEGMENT = 64 * 1024 * 1024
 """Bytes of a segment of a compacted topic: the newest is never compacted, so it bounds what a restore reads twice."""
 SAFE_REPLICATION = 3

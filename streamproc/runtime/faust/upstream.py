@@ -1,6 +1,6 @@
 """How far everything upstream of a node has been folded, by all workers: what wakes wait for.
 
-Each worker shows its positions as group offsets, with the clamp of `now` as the words beside them. They are shown after
+Each worker shows its positions as group offsets, with the clamp of `now` in the words beside them. They are shown after
 the commit, so they lag behind the truth and never run ahead of it.
 """
 
@@ -14,6 +14,7 @@ from streamproc.runtime.engine import BEGINNING
 from streamproc.runtime.faust.client import AIOKafkaAdminClient, Place
 from streamproc.runtime.faust.config import Config
 from streamproc.runtime.faust.ends import Ends
+from streamproc.runtime.faust.shown import read_shown
 
 
 class Upstream:
@@ -54,10 +55,7 @@ class Upstream:
 
     async def _shown(self) -> dict[Place, tuple[int, datetime]]:
         found = await self._admin.list_consumer_group_offsets(self._config.group_id)
-        return {
-            Place(*place): (noted.offset, datetime.fromisoformat(noted.metadata) if noted.metadata else BEGINNING)
-            for place, noted in found.items()
-        }
+        return {Place(*place): (noted.offset, read_shown(noted.metadata or "").now) for place, noted in found.items()}
 
     def _places(self, level: Iterable[Node]) -> list[Place]:
         return [

@@ -1,9 +1,11 @@
-"""Bodies of versions, from their topic: read to the end before anything is folded, and followed from then on."""
+"""Bodies of versions, from a cache or from their topic: those that rows name are known before anything is folded."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Iterable
+from typing import Protocol
 
 import structlog
 from pydantic import ValidationError
@@ -20,21 +22,34 @@ WAIT_MS = 200
 PAUSE = 1.0
 
 
+class Bodies(Protocol):
+    """A cache of bodies. What it has is what the checksum says; it may have nothing."""
+
+    async def get(self, checksum: str) -> str | None:
+        """Return a body, None where it has none."""
+
+    async def put(self, checksum: str, body: str) -> None:
+        """Keep a body."""
+
+
 class Versions:
     """Every body that the log holds, by checksum.
 
     Args:
         config: where.
         ends: tells where logs end.
+        cache: bodies that need not be read from the log; without one the log is read to its end first.
     """
 
-    def __init__(self, config: Config, ends: Ends) -> None:
+    def __init__(self, config: Config, ends: Ends, cache: Bodies | None = None) -> None:
         self._config = config
+        self._cache = cache
         self._ends = ends
         self._place = Place(config.topic(VERSIONS), 0)
         self._bodies: dict[str, str] = {}
         self._read_to = 0
         self._moved = asyncio.Event()
+        self._turn = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     def find(self, checksum: str) -> str | None:
@@ -42,9 +57,10 @@ class Versions:
         return self._bodies.get(checksum)
 
     async def start(self) -> None:
-        """Read to the end, and follow."""
+        """Follow; without a cache, once everything is read."""
         self._task = asyncio.create_task(self._follow(), name="streamproc-versions")
-        await self.catch_up()
+        if self._cache is None:
+            await self.catch_up()
 
     async def stop(self) -> None:
         """Follow no more."""
@@ -63,6 +79,33 @@ class Versions:
         while self._read_to < end:
             self._moved.clear()
             await self._moved.wait()
+
+    async def need(self, checksums: Iterable[str]) -> None:
+        """Return once these bodies are known, as far as the log holds them.
+
+        With a cache the log is waited for only where the cache lacks one.
+
+        A body is what its checksum says, wherever it comes from, so a fold never depends on the cache.
+        """
+        if self._cache is None:
+            await self.catch_up()
+            return
+        async with self._turn:  # partitions want the same ones at the same time
+            await self._need(self._cache, checksums)
+
+    async def _need(self, cache: Bodies, checksums: Iterable[str]) -> None:
+        missing = []
+        for checksum in checksums:
+            body = await cache.get(checksum)
+            if body is None:
+                missing.append(checksum)
+            else:
+                self._bodies[checksum] = body
+        if any(checksum not in self._bodies for checksum in missing):
+            await self.catch_up()
+        for checksum in missing:
+            if (body := self._bodies.get(checksum)) is not None:
+                await cache.put(checksum, body)
 
     async def _follow(self) -> None:
         while True:

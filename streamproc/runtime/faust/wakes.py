@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 
 import structlog
 
@@ -81,13 +82,20 @@ class Waker:
                     wake if wake.due <= folded else wake.model_copy(update={"forced": True})
                     for wake in part.timers.take(max(folded, now - PATIENCE), WAKES)
                 ]
-                await self._produce(part, wakes)
+                await self._produce(part, wakes, now)
                 fired += len(wakes)
         return fired
 
-    async def _produce(self, part: OwnedPart, wakes: Sequence[Wake]) -> None:
+    async def _produce(self, part: OwnedPart, wakes: Sequence[Wake], now: datetime) -> None:
         topic = self._config.topic(part.node.inbox.name)
-        lines = [(b"", wake.encode(), [("type", wake.TYPE.encode()), ("now", iso(wake.due))]) for wake in wakes]
+        lines = [
+            (
+                b"",
+                wake.model_copy(update={"fired": now}).encode(),
+                [("type", wake.TYPE.encode()), ("now", iso(wake.due))],
+            )
+            for wake in wakes
+        ]
         if not lines:
             return
         try:

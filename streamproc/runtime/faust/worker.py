@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
@@ -26,10 +29,13 @@ from streamproc.runtime.faust.folding import Folding
 from streamproc.runtime.faust.guards import FailStop, StallWatch, Stop, fail_stop
 from streamproc.runtime.faust.identity import topic_ids
 from streamproc.runtime.faust.part import Claims, OwnedPart
+from streamproc.runtime.faust.shown import Shown
+from streamproc.runtime.faust.state import Progress
 from streamproc.runtime.faust.upstream import Upstream
-from streamproc.runtime.faust.versions import Versions
+from streamproc.runtime.faust.versions import Bodies, Versions
 from streamproc.runtime.faust.wakes import Waker
 from streamproc.runtime.faust.writer import Writer
+from streamproc.runtime.worker_metrics import PartStanding, Standing, WorkerMetrics
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +55,8 @@ class Worker:
         clock: moments.
         sensor: told of every commit.
         leave: ends the process when a promise cannot be kept.
+        metrics: of what it owns, restores and commits.
+        bodies: a cache of versions' bodies, so that a start need not read all of them from the log.
     """
 
     def __init__(
@@ -59,20 +67,27 @@ class Worker:
         letters: Topic,
         clock: Clock,
         sensor: Sensor | None = None,
-        leave: Callable[[FailStop], None] = fail_stop,
+        leave: Callable[[FailStop], object] = fail_stop,
+        metrics: WorkerMetrics | None = None,
+        bodies: Bodies | None = None,
     ) -> None:
         self._config = config
         self._topology = topology
         self._topics = topics
         self._clock = clock
         self.leave = leave
+        self.name = name_of(config)
+        self._watch = StallWatch(config.session_timeout, leave)
+        self.metrics = metrics or WorkerMetrics()
+        self.metrics.watch(self._parts_standing)
         self._nodes = {config.topic(node.inbox.name): node for node in topology}
         self._ends = Ends(config)
-        self._versions = Versions(config, self._ends)
-        self.folding = Folding(config, topics, letters, self._versions, clock, sensor)
+        self._versions = Versions(config, self._ends, bodies)
+        self.folding = Folding(config, topics, letters, self._versions, clock, sensor, self.metrics)
         self._claims: Claims | None = None
         self._owned: dict[Place, OwnedPart] = {}
         self._assigned: set[Place] | None = None
+        self._moving: float | None = None
         self._rows_listeners: dict[str, Callable[[OwnedPart, bool], None]] = {}
         self._app: App | None = None
         self._agents: dict[str, Any] = {}
@@ -108,9 +123,8 @@ class Worker:
         admin = await self._stack.enter_async_context(admin_client(self._config))
         upstream = Upstream(self._config, self._topology, self._ends, admin)
         waker = Waker(self._config, self._clock, upstream, writer, lambda: list(self._owned.values()))
-        watch = StallWatch(self._config.session_timeout)
-        watch.start()
-        self._stack.callback(watch.stop)
+        self._watch.start()
+        self._stack.callback(self._watch.stop)
         for doing in (waker.run(), self._watch_commits(), self._watch_topics(admin, ids)):
             task = asyncio.create_task(self._guarded(doing))
             self._stack.push_async_callback(_cancel, task)
@@ -147,6 +161,10 @@ class Worker:
         self.folding.listen(node, only_caught_up)
         self._rows_listeners[node] = owned
 
+    def look(self) -> None:
+        """End the process where it stood still for longer than its session; ask before anything goes outside."""
+        self._watch.look()
+
     def parts(self) -> list[OwnedPart]:
         """Return the partitions that are owned and restored."""
         return list(self._owned.values())
@@ -170,9 +188,29 @@ class Worker:
             return "waiting for the group to assign partitions"
         missing = len(self._assigned - self._owned.keys())
         if missing:
-            return f"restoring {missing} of {len(self._assigned)} partitions"
+            under_way = list(self._claims.restoring.values()) if self._claims is not None else []
+            return restoring(missing, len(self._assigned), under_way)
         behind = sum(not part.caught_up for part in self.parts())  # a copy: probes ask from other threads
         return f"folding what waited in {behind} of {len(self._assigned)} partitions" if behind else ""
+
+    def _parts_standing(self) -> Standing:
+        """Return how the assigned partitions stand; copies, since metrics are asked for from other threads."""
+        restoring = dict(self._claims.restoring) if self._claims is not None else {}
+        lags, owned, now = self.lags(), dict(self._owned), time.monotonic()
+        standing: Standing = {}
+        for place in self._assigned or ():
+            at = (self._nodes[place.topic].name, place.partition)
+            part, progress, lag = owned.get(place), restoring.get(place, Progress()), lags.get(at, 0)
+            standing[at] = PartStanding(
+                owned=part is not None,
+                ready=part is not None and part.caught_up,
+                lag=lag,
+                commit_age=now - part.written if part is not None and lag else 0.0,
+                restore_read=progress.read,
+                restore_total=progress.total,
+                restore_seconds=part.restore_seconds if part is not None else 0.0,
+            )
+        return standing
 
     # -- for the consumer ---------------------------------------------------------------------------------------------
 
@@ -181,12 +219,15 @@ class Worker:
         return place.topic in self._nodes
 
     async def claim(self, place: Place, kept: OwnedPart | None) -> OwnedPart:
-        """Claim a partition, and own it from then on."""
+        """Claim a partition; it is owned once `own` says so."""
         if self._claims is None:
             raise FailStop(Stop.DEFECT, f"{place} is claimed before the worker has started")
-        part = await self._claims.claim(self._nodes[place.topic], place.partition, kept)
+        return await self._claims.claim(self._nodes[place.topic], place.partition, kept)
+
+    def own(self, place: Place, part: OwnedPart) -> None:
+        """Own a claimed partition from now on."""
         self._owned[place] = part
-        return part
+        self._note_moved()
 
     async def take(self, part: OwnedPart, records: Sequence[Record]) -> None:
         """Hand a micro-batch to the node's agent, and wait until it is committed."""
@@ -204,7 +245,9 @@ class Worker:
 
     def release(self, part: OwnedPart) -> None:
         """Own a partition no longer."""
-        self._owned.pop(Place(self._config.topic(part.node.inbox.name), part.partition), None)
+        place = Place(self._config.topic(part.node.inbox.name), part.partition)
+        if self._owned.get(place) is part:
+            del self._owned[place]
         if part.caught_up:
             part.caught_up = False
             if (listener := self._rows_listeners.get(part.node.name)) is not None:
@@ -216,9 +259,26 @@ class Worker:
         if (listener := self._rows_listeners.get(part.node.name)) is not None:
             listener(part, True)
 
+    def shown(self, part: OwnedPart) -> Shown:
+        """Return what others may know of a partition."""
+        return Shown(part.position.now, len(part.rows), part.caught_up, self.name)
+
+    def note_revoked(self) -> None:
+        """Note that partitions are given up, for a rebalance."""
+        self._moving = self._moving or time.monotonic()
+
     def note_assigned(self, places: Iterable[Place]) -> None:
         """Note what the group assigned."""
         self._assigned = {place for place in places if self.knows(place)}
+        self.metrics.rebalances.inc()
+        self._moving = self._moving or time.monotonic()
+        self._note_moved()
+
+    def _note_moved(self) -> None:
+        """Note the end of a rebalance, once everything that is assigned is owned."""
+        if self._moving is not None and self._assigned is not None and self._assigned <= self._owned.keys():
+            self.metrics.rebalance_seconds.observe(time.monotonic() - self._moving)
+            self._moving = None
 
     # -- the app ------------------------------------------------------------------------------------------------------
 
@@ -264,6 +324,20 @@ class Worker:
         except BaseException as error:
             self.leave(FailStop(Stop.DEFECT, repr(error)))
             raise
+
+
+def restoring(missing: int, assigned: int, under_way: Iterable[Progress]) -> str:
+    """Return how far restoring is; the records of those partitions whose turn has not come yet are not counted."""
+    read, total = 0, 0
+    for progress in under_way:
+        read, total = read + progress.read, total + progress.total
+    records = f" ({read:,} of {total:,} records)" if total else ""
+    return f"restoring {missing} of {assigned} partitions{records}"
+
+
+def name_of(config: Config) -> str:
+    """Return who this worker is, for people; it is kept over restarts only where `kafka.instance` is set."""
+    return config.instance or f"{config.client_id}@{socket.gethostname()}/{os.getpid()}"
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

@@ -17,13 +17,14 @@ import structlog
 from streamproc import __version__
 from streamproc.events.escalation import Verdict
 from streamproc.sinks.pagerduty.config import ApiConfig
+from streamproc.sinks.pagerduty.connections import KEPT_FOR, MOST, connections_to
 from streamproc.sinks.pagerduty.encode import Encoded
 from streamproc.sinks.pagerduty.verdict import retry_after, verdict
 
 log = structlog.get_logger(__name__)
 
 _FIRST_PAUSE, _LONGEST_PAUSE, _JITTER = 1.0, 30.0, 1.0
-_LIMITS = httpx.Limits(max_connections=64, max_keepalive_connections=16, keepalive_expiry=60.0)
+_LIMITS = httpx.Limits(max_connections=MOST, max_keepalive_connections=MOST, keepalive_expiry=KEPT_FOR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +51,11 @@ class EventsClient:
 
     Args:
         config: where and how often.
-        transport: what carries the requests; httpx's own by default.
+        transport: what carries the requests; `Connections` by default, httpx's own where a proxy is set.
         most_seconds: no further attempt begins later than this after the first.
         clock: monotonic seconds.
         now: the wall clock, for a Retry-After that names a date.
+        before: called before every attempt; it may end the process.
     """
 
     def __init__(
@@ -64,13 +66,15 @@ class EventsClient:
         most_seconds: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        before: Callable[[], object] = lambda: None,
     ) -> None:
         self._config = config
         self._most_seconds = most_seconds
         self._clock = clock
         self._now = now
+        self._before = before
         self._http = httpx.AsyncClient(
-            transport=transport,
+            transport=transport or connections_to(config.base_url),
             limits=_LIMITS,
             timeout=config.timeout,
             headers={"Content-Type": "application/json", "User-Agent": f"streamproc/{__version__}"},
@@ -86,10 +90,17 @@ class EventsClient:
         """Close the pooled connections."""
         await self._http.aclose()
 
-    async def send(self, encoded: Encoded) -> Sent:
-        """Send a request until PagerDuty takes or refuses it, or attempts or seconds are used up."""
+    async def send(self, encoded: Encoded, wanted: Callable[[], bool] = lambda: True) -> Sent:
+        """Send a request until PagerDuty takes or refuses it, or attempts or seconds are used up.
+
+        Args:
+            encoded: the request.
+            wanted: asked before every attempt but the first; once it says no there is none. Whoever took over from us
+                may have said something newer meanwhile, which an old request must not follow.
+        """
         started = self._clock()
         numbers = itertools.count(1)
+        last: Sent | None = None
 
         def pause(failure: Exception) -> bool | float:
             if not isinstance(failure, _Again):
@@ -107,10 +118,14 @@ class EventsClient:
             wait_exp_base=self._config.retry_config.backoff_factor,
         )
         async def attempt() -> Sent:
-            sent = replace(await self._post(encoded), attempts=next(numbers))
-            if sent.verdict is Verdict.AGAIN:
-                raise _Again(sent)
-            return sent
+            nonlocal last
+            if last is not None and not wanted():
+                return last
+            self._before()
+            last = replace(await self._post(encoded), attempts=next(numbers))
+            if last.verdict is Verdict.AGAIN:
+                raise _Again(last)
+            return last
 
         try:
             return await attempt()
