@@ -15,7 +15,7 @@ from streamproc.core.table import Row, Table
 from streamproc.events.alert import Severity, Status
 from streamproc.events.canary import is_canary
 from streamproc.events.escalation import Escalation
-from streamproc.events.feedback import Policy
+from streamproc.events.feedback import Policy, PolicyKind
 from streamproc.events.incident import Incident, IncidentChange, Member
 
 BY_RANK = (Severity.INFO, Severity.WARNING, Severity.ERROR, Severity.CRITICAL)
@@ -234,8 +234,25 @@ def _of_mute(row: MuteRow) -> tuple[str, ...]:
     return (f"incident:{row.incident_id}", f"policy:{row.policy_id}")
 
 
+ANY = "label:"
+"""Index name of the policies that no label finds."""
+_BROAD = frozenset({"cluster", "datacenter", "env", "environment", "job", "namespace", "region", "severity", "team"})
+"""Labels that many alerts share: another one of a policy finds it better."""
+
+
+def label_index(name: str, value: str) -> str:
+    """Return the index name of the policies that ask for a value of a label."""
+    return f"label:{name}={value}"
+
+
 def _of_policy(row: PolicyRow) -> tuple[str, ...]:
-    return () if row.policy.withdrawn else (row.policy.kind,)
+    """Return where a policy is looked for: under one label that it asks for, so that most alerts never read it."""
+    policy = row.policy
+    if policy.withdrawn or policy.kind is PolicyKind.ARM:
+        return ()
+    asked = [matcher for matcher in policy.matchers if matcher.op == "=" and matcher.value]
+    asked.sort(key=lambda matcher: matcher.name in _BROAD)
+    return (label_index(asked[0].name, asked[0].value) if asked else ANY,)
 
 
 def _where(row: IncidentRow) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ and MUTE (open members that a policy mutes now). It marks and never removes, and
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -17,7 +16,7 @@ from streamproc.core.table import Row, RowKey, Rows
 from streamproc.events.feedback import Policy, PolicyKind
 from streamproc.events.incident import Incident, IncidentChange, Member, Reconsider
 from streamproc.matching import all_match, fault_of
-from streamproc.state import INCIDENT, MEMBER, MUTE, PAGE, POLICY, MuteRow, PolicyRow
+from streamproc.state import ANY, INCIDENT, MEMBER, MUTE, PAGE, POLICY, MuteRow, PolicyRow, label_index
 
 MUTING = (PolicyKind.SILENCE, PolicyKind.MAINTENANCE)
 WITHDRAWN_FOR = timedelta(days=1)
@@ -62,19 +61,43 @@ def _usable(policy: Policy) -> bool:
     return not any(fault_of(matcher) for matcher in policy.matchers)
 
 
-def _standing(rows: Rows, now: datetime) -> Iterator[Policy]:
-    """Yield the policies that mute at `now`, the one that lasts longest first."""
-    found = []
-    for kind in MUTING:
-        for key in rows.keys(POLICY, kind):
-            row = rows.get(POLICY, key)
-            if row is not None and _stands(row.policy, now):
-                found.append(row.policy)
-    yield from sorted(found, key=lambda policy: (policy.ends_at, policy.policy_id), reverse=True)
+class _Standing:
+    """The policies that mute at a moment, found by the labels that they ask for; each is read once."""
+
+    def __init__(self, rows: Rows, now: datetime) -> None:
+        self._rows = rows
+        self._now = now
+        self._read: dict[str, tuple[datetime, Policy] | None] = {}
+        self.unusable = False
+        """True once one was met whose regular expression cannot be used."""
+
+    def longest(self, member: Member) -> tuple[datetime, str] | None:
+        """Return end and id of the policy that mutes a member for longest, None where none does."""
+        names = (ANY, *(label_index(name, value) for name, value in member.labels.items()))
+        found = (self._policy(key) for name in names for key in self._rows.keys(POLICY, name))
+        return max(
+            ((until, policy.policy_id) for until, policy in filter(None, found) if mutes(policy, member)), default=None
+        )
+
+    def _policy(self, key: str) -> tuple[datetime, Policy] | None:
+        """Return when a policy ends, and the policy; None where it does not stand, or cannot be used."""
+        if key not in self._read:
+            row = self._rows.get(POLICY, key)
+            until = None if row is None else _until(row.policy, self._now)
+            if row is None or until is None:
+                self._read[key] = None
+            elif _usable(row.policy):
+                self._read[key] = (until, row.policy)
+            else:
+                self._read[key], self.unusable = None, True
+        return self._read[key]
 
 
-def _stands(policy: Policy, now: datetime) -> bool:
-    return not policy.withdrawn and policy.ends_at is not None and policy.starts_at <= now < policy.ends_at
+def _until(policy: Policy, now: datetime) -> datetime | None:
+    """Return when a policy that stands at `now` ends, None where it does not stand."""
+    if policy.withdrawn or policy.ends_at is None or not policy.starts_at <= now < policy.ends_at:
+        return None
+    return policy.ends_at
 
 
 def _mark(event: Incident, members: tuple[Member, ...], rows: Rows, now: datetime) -> Step:
@@ -87,27 +110,26 @@ def _mark(event: Incident, members: tuple[Member, ...], rows: Rows, now: datetim
         if rows.get(MUTE, fingerprint) is not None:
             changes[MUTE.at(fingerprint)] = None
             muted -= 1
-    standing = list(_standing(rows, now)) if members else []
-    policies = [policy for policy in standing if _usable(policy)]
+    standing = _Standing(rows, now)
     marked: list[Member] = []
     for member in members:
-        policy = next((policy for policy in policies if mutes(policy, member)), None)
+        found = standing.longest(member)
         was = rows.get(MUTE, member.fingerprint)
-        if policy is not None and policy.ends_at is not None:
-            until = policy.ends_at
+        if found is not None:
+            until, policy_id = found
             changes[MUTE.at(member.fingerprint)] = MuteRow(
-                incident_id=event.incident_id, policy_id=policy.policy_id, until=until, wake_at=until
+                incident_id=event.incident_id, policy_id=policy_id, until=until, wake_at=until
             )
             wakes.append(Wake(table=MUTE.name, key=member.fingerprint, due=until))
         elif was is not None:
             changes[MUTE.at(member.fingerprint)] = None
-        muted += (policy is not None) - (was is not None)
-        policy_id = policy.policy_id if policy else ""
+        muted += (found is not None) - (was is not None)
+        policy_id = found[1] if found is not None else ""
         if event.joined or policy_id != (was.policy_id if was else ""):
             marked.append(member.model_copy(update={"muted_by": policy_id}))
     whole = 0 < event.open_count <= muted
     reason = Reason.MUTED if whole else Reason.PARTLY_MUTED if muted else Reason.CLEAR
-    if len(policies) < len(standing) and not whole:
+    if standing.unusable and not whole:
         reason = Reason.POLICY_UNUSABLE
     if event.status == "resolved":
         reason = Reason.RESOLVED
@@ -158,8 +180,9 @@ def _take(policy: Policy, rows: Rows, now: datetime) -> Step:
 
 def _policy_due(wake: Wake, rows: Rows, now: datetime) -> Step:
     row = rows.get(POLICY, wake.key)
-    if row is not None and _stands(row.policy, now):
-        again = Wake(table=POLICY.name, key=wake.key, due=row.policy.ends_at or now)
+    until = None if row is None else _until(row.policy, now)
+    if row is not None and until is not None:
+        again = Wake(table=POLICY.name, key=wake.key, due=until)
         started = row.model_copy(update={"wake_at": again.due})
         return Step(
             {POLICY.at(wake.key): started}, Reason.POLICY_STARTED, _affected(rows, Reason.POLICY_STARTED), (again,)

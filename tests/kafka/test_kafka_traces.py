@@ -12,14 +12,16 @@ from streamproc.ports import Entry
 from streamproc.runtime.clock import SystemClock
 from streamproc.runtime.faust.config import Config
 from streamproc.runtime.faust.inlet import KafkaInlet
-from streamproc.topology import TOPICS
+from streamproc.topology import TOPICS, TOPOLOGY
 from tests.embedded.pipelines import body
+from tests.kafka.exact import rest
 from tests.service.standing import KEYS, now_alert, pagerduty, settings_of, until
 from tests.support.collector import Seen, collecting
 
 # apprise's email plugin imports a module that Python 3.13 no longer has.
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
 
+WITHIN = 120.0
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 PRODUCER = "00-1af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 NODES = ("normalise", "deduplicate", "decide", "deliver", "send trigger", "deliver")
@@ -42,6 +44,8 @@ async def test_one_trace_leads_over_every_topic(config: Config, tmp_path: Path) 
             settings = settings_of(url, tmp_path, kafka=kafka, traces={"endpoint": collector.url})
             await apply_topics(settings)
             async with both(settings, armed=True) as running, httpx.AsyncClient(base_url=running.url) as http:
+                # Whoever comes before the arming is paged by it, and that begins a trace of its own.
+                await rest(settings.kafka, TOPOLOGY, WITHIN)
                 posted = body(now_alert("Down", "db"))
                 taken = await http.post("/v1/ingest/alertmanager", content=posted, headers={"traceparent": CALLER})
                 assert taken.status_code == 202

@@ -16,7 +16,7 @@ from streamproc.events.feedback import Matcher, Policy, PolicyKind
 from streamproc.events.incident import Incident, IncidentChange, Member, Reconsider
 from streamproc.matching import matches
 from streamproc.stages.suppress import WITHDRAWN_FOR, Reason, mutes, step
-from streamproc.state import INCIDENT, MEMBER, MUTE, PAGE, POLICY, IncidentRow, MemberRow, MuteRow, PageRow
+from streamproc.state import INCIDENT, MEMBER, MUTE, PAGE, POLICY, IncidentRow, MemberRow, MuteRow, PageRow, PolicyRow
 from tests.support.rows import commit, rows_of
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
@@ -399,6 +399,30 @@ def test_arming(policy: Policy, passed: list[str], reason: Reason) -> None:
     assert bool(taken.wake) is policy.withdrawn
 
 
+conditions = st.builds(
+    Matcher,
+    name=st.sampled_from(["service", "severity", "team", "zone"]),
+    op=st.sampled_from(["=", "!=", "=~", "!~"]),
+    value=st.sampled_from(["", "a", "b", "a|b"]),
+)
+
+
+@given(
+    st.lists(st.lists(conditions, min_size=1, max_size=3).map(tuple), max_size=8),
+    st.dictionaries(st.sampled_from(["service", "severity", "team", "zone"]), st.sampled_from(["a", "b", "a|b", ""])),
+)
+def test_a_policy_is_found_whatever_it_asks_for(asked: list[tuple[Matcher, ...]], labels: dict[str, str]) -> None:
+    said = [silence(f"p{at}", ends=10 + at, matchers=matchers) for at, matchers in enumerate(asked)]
+    rows = rows_of({POLICY.at(policy.policy_id): PolicyRow(policy=policy) for policy in said})
+    one = member("a").model_copy(update={"labels": labels})
+    rows.record = dict(standing(OUTAGE, one))
+    rows.keep()
+    play(rows, 0, event(GREW, joined=[one]))
+    held = rows.get(MUTE, one.fingerprint)
+    wanted = [policy.policy_id for policy in said if mutes(policy, one)]
+    assert (held.policy_id if held else None) == (wanted[-1] if wanted else None), "the one that lasts longest"
+
+
 Doing = tuple[str, int, int]
 doings = st.lists(
     st.tuples(st.sampled_from(["join", "leave", "silence", "withdraw", "wake"]), st.integers(0, 5), st.integers(1, 30)),
@@ -469,12 +493,7 @@ def fire_due(rows: Overlay, now: int) -> None:
 def check(rows: Overlay, firing: dict[str, Member], now: int) -> None:
     """Compare the marks with what the policies that stand say now."""
     fire_due(rows, now)
-    found = [
-        row.policy
-        for kind in ("silence", "maintenance")
-        for key in rows.keys(POLICY, kind)
-        if (row := rows.get(POLICY, key))
-    ]
+    found = [row.policy for row in rows.batch.values() if isinstance(row, PolicyRow) and not row.policy.withdrawn]
     stands = [each for each in found if each.ends_at is not None and each.starts_at <= minute(now) < each.ends_at]
     muted = {name for name, each in firing.items() if any(mutes(policy, each) for policy in stands)}
     assert {address.key for address, row in rows.batch.items() if address.table == MUTE.name and row} == muted
