@@ -102,7 +102,20 @@ INDEXES = [
     pytest.param(INCIDENT.names(None), (), id="forgotten"),
     pytest.param(MEMBER.names(MemberRow(incident_id="i", member=ROOT)), ("i",), id="member"),
     pytest.param(MUTE.names(MuteRow(incident_id="i", policy_id="p", until=T0)), ("incident:i", "policy:p"), id="mute"),
-    pytest.param(POLICY.names(policy()), ("silence",), id="policy"),
+    pytest.param(POLICY.names(policy()), ("label:a=b",), id="policy"),
+    pytest.param(
+        POLICY.names(policy(matchers=[MATCHER.model_copy(update={"name": "severity"}), MATCHER])),
+        ("label:a=b",),
+        id="policy, by the label that fewer alerts share",
+    ),
+    pytest.param(
+        POLICY.names(
+            policy(matchers=[MATCHER.model_copy(update={"op": "=~"}), MATCHER.model_copy(update={"value": ""})])
+        ),
+        ("label:",),
+        id="policy that no label finds",
+    ),
+    pytest.param(POLICY.names(policy(kind="arm", policy_id="arm")), (), id="arming"),
     pytest.param(POLICY.names(policy(withdrawn=True)), (), id="withdrawn policy"),
     pytest.param(PAGE.names(page("paged")), ("open",), id="open page"),
     pytest.param(PAGE.names(page("quiet")), ("open",), id="quiet page"),
