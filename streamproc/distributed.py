@@ -49,14 +49,13 @@ from streamproc.service import (
     account_of,
     at_start,
     begin_heartbeat,
+    begin_sending,
     channels,
-    end_sending,
     process_registry,
     read_catalogue,
     redis_of,
     renew_keys,
     sender_config,
-    sender_ended,
     sensors,
     warm_up,
 )
@@ -277,9 +276,7 @@ class _Process:
         offer_to(worker, sender.offer, sender.offer_pages, tally.take_nowhere)
         await worker.start()
         stack.push_async_callback(worker.stop)
-        sending = asyncio.create_task(sender.run(), name="streamproc-sender")
-        sending.add_done_callback(lambda task: sender_ended(task, self._stop))
-        stack.push_async_callback(end_sending, sender, sending)
+        begin_sending(sender, self._stop, stack)
         probes = Probes(worker)
         metrics.watch(probes.nodes, clock.now)
         threading.Thread(target=warm_up, name="streamproc-warm-up", daemon=True).start()

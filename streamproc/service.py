@@ -124,9 +124,7 @@ async def running(
         sender = Sender(config, client, runtime, clock, notifier, registry, account=account, traces=traces)
         sender.offer(intents)
         runtime.offer_to(sender.offer, sender.offer_pages)
-        sending = asyncio.create_task(sender.run(), name="streamproc-sender")
-        sending.add_done_callback(lambda task: sender_ended(task, stop))
-        stack.push_async_callback(end_sending, sender, sending)
+        begin_sending(sender, stop, stack)
         desk = LiveDesk(folder, runtime)
         metrics.watch(runtime.nodes, clock.now)
         reconciler = await begin_reconciling(settings, desk, runtime, clock, registry, redis, stack)
@@ -193,13 +191,20 @@ def _heart_ended(task: asyncio.Task[None]) -> None:
         log.error("The heartbeat has stopped; start the process again.", error=repr(failure))
 
 
-def sender_ended(sending: asyncio.Task[None], stop: Callable[[StreamprocError], None]) -> None:
+def begin_sending(sender: Sender, stop: Callable[[StreamprocError], None], stack: AsyncExitStack) -> None:
+    """Let a sender work until the stack is left; `stop` is called where it breaks."""
+    sending = asyncio.create_task(sender.run(), name="streamproc-sender")
+    sending.add_done_callback(lambda task: _sender_ended(task, stop))
+    stack.push_async_callback(_end_sending, sender, sending)
+
+
+def _sender_ended(sending: asyncio.Task[None], stop: Callable[[StreamprocError], None]) -> None:
     """Stop everything where the sender breaks: a pipeline that takes alerts and pages nobody is worse than none."""
     if not sending.cancelled() and (failure := sending.exception()) is not None:
         stop(Defect(f"the sender has stopped: {type(failure).__name__}: {failure}"))
 
 
-async def end_sending(sender: Sender, sending: asyncio.Task[None]) -> None:
+async def _end_sending(sender: Sender, sending: asyncio.Task[None]) -> None:
     """Send what is begun, within `SENDING_ENDS_WITHIN` seconds."""
     await sender.stop(SENDING_ENDS_WITHIN)
     await asyncio.wait({sending})

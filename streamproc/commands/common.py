@@ -5,12 +5,14 @@ from __future__ import annotations
 import getpass
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from streamproc.core.errors import StreamprocError, Unusable
-from streamproc.settings import Settings
+
+if TYPE_CHECKING:  # whoever looks at a data directory needs no settings, and they take a third of a second to load
+    from streamproc.settings import Settings
 
 DataDir = Annotated[
     Path, typer.Option("--data-dir", help="Where the pipeline keeps its log and its rows.", file_okay=False)
@@ -25,6 +27,16 @@ Port = Annotated[
     int | None, typer.Option(min=0, max=65535, help="Port of the gateway; over `gateway.port`. 0 takes a free one.")
 ]
 Host = Annotated[str | None, typer.Option(help="Address of the gateway; over `gateway.host`.")]
+Url = Annotated[
+    str, typer.Option("--url", help="Where the gateway answers; as the settings say by default.", show_default=False)
+]
+Token = Annotated[
+    str,
+    typer.Option(
+        "--token", envvar="STREAMPROC_TOKEN", help="Token of the operations API; better in STREAMPROC_TOKEN.",
+        show_default=False,
+    ),
+]  # fmt: skip
 Author = Annotated[str, typer.Option(help="Who wants it; your login name by default.", show_default=False)]
 
 DEFAULT_DATA = Path("streamproc-data")

@@ -14,9 +14,8 @@ from rich.text import Text
 
 from streamproc import settings as configuration
 from streamproc.commands import check as settled
-from streamproc.commands.common import DEFAULT_DATA, PROBLEMS, AsJson, ConfigFile, DataDir
+from streamproc.commands.common import DEFAULT_DATA, PROBLEMS, AsJson, ConfigFile, DataDir, Url
 from streamproc.commands.console import columns, count_of, show
-from streamproc.commands.scrape import Url
 from streamproc.commands.site import OnKafka
 from streamproc.core.errors import Unusable
 from streamproc.doctor.finding import Check, Finding, State, examine, failed

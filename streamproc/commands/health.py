@@ -13,10 +13,10 @@ from rich.text import Text
 
 from streamproc import settings as configuration
 from streamproc.commands import doctor
-from streamproc.commands.common import DEFAULT_DATA, PROBLEMS, AsJson, ConfigFile, DataDir
+from streamproc.commands.common import DEFAULT_DATA, PROBLEMS, AsJson, ConfigFile, DataDir, Url
 from streamproc.commands.console import columns, heading, listing, show
 from streamproc.commands.report import Health, gather, write
-from streamproc.commands.scrape import Process, Scrape, Url
+from streamproc.commands.scrape import Process, Scrape
 from streamproc.commands.site import INCIDENTS, STATUS, OnKafka, opened
 from streamproc.core.errors import Unusable
 from streamproc.doctor.finding import Finding

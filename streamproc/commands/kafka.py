@@ -87,16 +87,14 @@ def worker(
     Any number share the work, up to one for each partition. Kill one at any moment: the others go on where it was. It
     ends itself with a code from 70 to 76 where it cannot keep a promise; let a supervisor start it again.
     """
-    from streamproc.commands.run import bound_the_stop, serve_until_stopped  # noqa: PLC0415  loads the embedded runtime
+    from streamproc.commands.run import serve  # noqa: PLC0415  loads the embedded runtime
     from streamproc.distributed import working  # noqa: PLC0415  loads Faust
-    from streamproc.runtime.collector import tune  # noqa: PLC0415  with the others
     from streamproc.runtime.logs import configure  # noqa: PLC0415  with the others
 
     settings = configuration.load(config)
     configure(settings.logs.level, settings.logs.form)
     pipeline = partial(working, settings, armed=armed, host=host, port=port)
-    tune()
-    asyncio.run(serve_until_stopped(settings, pipeline, bound_the_stop))
+    serve(settings, pipeline)
 
 
 def gateway(
@@ -115,13 +113,11 @@ def gateway(
 
     Any number may run behind a load balancer. An alert is acknowledged once it is on every replica in sync.
     """
-    from streamproc.commands.run import bound_the_stop, serve_until_stopped  # noqa: PLC0415  loads the embedded runtime
+    from streamproc.commands.run import serve  # noqa: PLC0415  loads the embedded runtime
     from streamproc.distributed import taking_in  # noqa: PLC0415  loads Faust
-    from streamproc.runtime.collector import tune  # noqa: PLC0415  with the others
     from streamproc.runtime.logs import configure  # noqa: PLC0415  with the others
 
     settings = gateway_at(configuration.load(config), host, port)
     configure(settings.logs.level, settings.logs.form)
     pipeline = partial(taking_in, settings, mirror, renew=partial(configuration.load, config))
-    tune()
-    asyncio.run(serve_until_stopped(settings, pipeline, bound_the_stop))
+    serve(settings, pipeline)

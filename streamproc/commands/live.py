@@ -73,7 +73,7 @@ class FromDesk:
 
     def look(self) -> Look:
         """Return how it stands now."""
-        desk, runs = self._site.desk, self._site.attended()
+        desk, runs = self._site.desk, self._site.desk.attended()
         scrape = self._process.scrape() if runs else None
         return Look(time.monotonic(), runs, desk.status(), desk.incidents("open", INCIDENTS), scrape)
 

@@ -103,7 +103,7 @@ def looked(
     reconciler = Reconciler(client, place, place, SystemClock(), destinations_of(settings), settle=settle)
     try:
         with site() as place.site:
-            if repair and not place.site.attended():
+            if repair and not place.site.desk.attended():
                 raise Unusable(
                     f"no pipeline runs on {place.site.name}: start it, it mends by itself; or look without --repair"
                 )

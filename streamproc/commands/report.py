@@ -138,7 +138,7 @@ def gather(
         scrapes: two of the running process, and the seconds between them.
     """
     desk, since = site.desk, now - SPAN
-    runs, status = site.attended(), desk.status()
+    runs, status = site.desk.attended(), desk.status()
     recent, all_read = _recent(desk, since)
     views = [view for one in recent if (view := desk.incident(one.incident_id)) is not None]
     letters = list(_letters(desk))

@@ -63,6 +63,15 @@ def run(
         pipeline = partial(both, settings, armed=armed, renew=renew)
     else:
         pipeline = partial(running, settings, data_dir, armed=armed, renew=renew)
+    serve(settings, pipeline)
+
+
+def serve(settings: Settings, pipeline: Callable[[], AbstractAsyncContextManager[Working]]) -> None:
+    """Run a pipeline, or a part of one, as this process, until it is told to stop or must.
+
+    Raises:
+        StreamprocError: as `serve_until_stopped`.
+    """
     tune()
     asyncio.run(serve_until_stopped(settings, pipeline, bound_the_stop))
 

@@ -5,27 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
 import httpx
-import typer
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import BaseModel, ValidationError
 
 from streamproc import __version__
 from streamproc.commands.common import OutsideRefused
 from streamproc.core.errors import Transient, Unusable
-
-Url = Annotated[
-    str, typer.Option("--url", help="Where the gateway answers; as the settings say by default.", show_default=False)
-]
-Token = Annotated[
-    str,
-    typer.Option(
-        "--token", envvar="STREAMPROC_TOKEN", help="Token of the operations API; better in STREAMPROC_TOKEN.",
-        show_default=False,
-    ),
-]  # fmt: skip
 
 WITHIN = 3.0
 ASKS = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)

@@ -10,16 +10,17 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
-from streamproc import settings as configuration
 from streamproc.commands.common import ConfigFile
 from streamproc.ports import Entry
 from streamproc.runtime.embedded.desk import SqliteDesk
 from streamproc.runtime.embedded.spool import submit
-from streamproc.settings import Settings
+
+if TYPE_CHECKING:
+    from streamproc.settings import Settings
 
 OnKafka = Annotated[
     bool,
@@ -46,9 +47,6 @@ class Site(Protocol):
     def desk(self) -> SqliteDesk:
         """What can be looked at."""
 
-    def attended(self) -> bool:
-        """Return whether a process works on it now."""
-
     def append(self, entries: Sequence[Entry]) -> bool:
         """Give it entries, durable when this returns; True where a running pipeline has them.
 
@@ -65,13 +63,9 @@ class Directory:
         self.desk = SqliteDesk(folder)
         self._folder = folder
 
-    def attended(self) -> bool:
-        """Return whether a process works on it now."""
-        return self.desk.attended()
-
     def append(self, entries: Sequence[Entry]) -> bool:
         """Leave entries in the directory; True once its process has taken them."""
-        return submit(self._folder, entries, wait=5.0 if self.attended() else 0.0)
+        return submit(self._folder, entries, wait=5.0 if self.desk.attended() else 0.0)
 
 
 class Cluster:
@@ -81,20 +75,15 @@ class Cluster:
         from streamproc.distributed import look_at  # noqa: PLC0415  loads Faust
 
         self._settings = settings
-        self._kafka_desk = asyncio.run(look_at(settings, folder, only))
-        self.desk: SqliteDesk = self._kafka_desk
+        self.desk: SqliteDesk = asyncio.run(look_at(settings, folder, only))
         self.name = f"Kafka at {', '.join(settings.kafka.bootstrap)}"
-
-    def attended(self) -> bool:
-        """Return whether any worker has joined the group."""
-        return bool(self._kafka_desk.status().workers)
 
     def append(self, entries: Sequence[Entry]) -> bool:
         """Append entries to their topics; True where a worker is there to fold them."""
         from streamproc.distributed import append_to  # noqa: PLC0415  loads Faust
 
         asyncio.run(append_to(self._settings, entries))
-        return self.attended()
+        return self.desk.attended()
 
 
 @contextmanager
@@ -113,6 +102,8 @@ def opened(folder: Path, config: ConfigFile, only: Collection[str], *, kafka: bo
     if not kafka:
         yield Directory(folder)
         return
+    from streamproc import settings as configuration  # noqa: PLC0415  the others do without them
+
     with TemporaryDirectory(prefix="streamproc-") as place:
         yield Cluster(configuration.load(config), Path(place), only)
 

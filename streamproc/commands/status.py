@@ -5,19 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from itertools import groupby
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from streamproc import settings as configuration
-from streamproc.commands.common import DEFAULT_DATA, AsJson, ConfigFile, DataDir
+from streamproc.commands.common import DEFAULT_DATA, AsJson, ConfigFile, DataDir, Token, Url
 from streamproc.commands.console import at, columns, count_of, heading, lasting, listing, severity, show
-from streamproc.commands.live import FromDesk, FromGateway, watch
-from streamproc.commands.scrape import Process, Token, Url
 from streamproc.commands.site import STATUS, OnKafka, opened
-from streamproc.doctor.outside import address_of
 from streamproc.events.feedback import ARM
 from streamproc.runtime.clock import SystemClock
 from streamproc.views import IncidentSummary, NodeStatus, PipelineStatus
@@ -40,15 +37,10 @@ def status(
     /v1/status. --live takes rates from the metrics of a running process, and on Kafka all from a gateway.
     """
     if live:
-        process = Process(url or address_of(configuration.load(config).gateway), token)
-        if kafka:
-            watch(FromGateway(process))
-            return
-        with opened(data_dir, config, STATUS, kafka=False) as site:
-            watch(FromDesk(site, process))
+        _live(data_dir, config, url, token, kafka=kafka)
         return
     with opened(data_dir, config, STATUS, kafka=kafka) as site:
-        stands, runs, desk = site.desk.status(), site.attended(), site.desk
+        stands, runs, desk = site.desk.status(), site.desk.attended(), site.desk
         if as_json:
             quiet = runs and not kafka  # on Kafka the group itself tells whether it is ready
             told = stands.model_copy(update={"why_not": ""} if quiet else {})
@@ -57,6 +49,20 @@ def status(
         arm = next((policy for policy in desk.policies() if policy.policy_id == ARM and not policy.withdrawn), None)
         armed = f"since {at(arm.starts_at)} UTC, by {arm.author}" if arm is not None else ""
         show(render(site.name, stands, desk.incidents("open", SHOWN), runs=runs, armed=armed))
+
+
+def _live(data_dir: Path, config: Path | None, url: str, token: str, *, kafka: bool) -> None:
+    from streamproc import settings as configuration  # noqa: PLC0415  takes a second to load with the next ones
+    from streamproc.commands.live import FromDesk, FromGateway, watch  # noqa: PLC0415  likewise
+    from streamproc.commands.scrape import Process  # noqa: PLC0415  likewise
+    from streamproc.doctor.outside import address_of  # noqa: PLC0415  likewise
+
+    process = Process(url or address_of(configuration.load(config).gateway), token)
+    if kafka:
+        watch(FromGateway(process))
+        return
+    with opened(data_dir, config, STATUS, kafka=False) as site:
+        watch(FromDesk(site, process))
 
 
 def render(
