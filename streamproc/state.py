@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime
 
-from streamproc.core.step import ACTIVE
-from streamproc.core.table import Row, Table
+from streamproc.core.event import Event
+from streamproc.core.step import ACTIVE, NO_PINS, ActiveRow, Pins
+from streamproc.core.table import Row, Rows, Table
 from streamproc.events.alert import Severity, Status
 from streamproc.events.canary import is_canary
 from streamproc.events.escalation import Escalation
@@ -54,6 +55,7 @@ class SourceRow(Row):
 class IncidentRow(Row):
     """correlate: one incident, open or closed so lately that it may reopen."""
 
+    v: int = 2
     incident_id: str
     scope: str
     status: Literal["open", "resolved"]
@@ -75,6 +77,8 @@ class IncidentRow(Row):
     severities: tuple[int, int, int, int] = (0, 0, 0, 0)
     """Open members by severity rank, info first."""
     reopened: int = 0
+    pinned: dict[str, ActiveRow] = {}
+    """The settings and the catalogue that it was opened with, and is decided by until it is over."""
     digest: str = ""
     """SHA-256 over what its members said, in order: the receipt's hash of the inbox slice."""
 
@@ -224,6 +228,13 @@ class LearnerRow(Row):
     version: int = 0
     replay: tuple[str, ...] = ()
     """Ids of the latest labelled samples, some of which each further label replays."""
+
+
+def pins_of(event: Event, rows: Rows) -> Pins:
+    """Return the versions that the incident of an event was opened with, none where it concerns no known one."""
+    key: str = getattr(event, "incident_id", "") or getattr(event, "key", "")
+    row = rows.get(INCIDENT, key)
+    return NO_PINS if row is None else row.pinned
 
 
 def _of_incident(row: MemberRow) -> tuple[str, ...]:

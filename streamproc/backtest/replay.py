@@ -14,7 +14,7 @@ from itertools import chain
 from pydantic import SecretStr
 
 from streamproc.backtest.ledger import Files, Ledger
-from streamproc.backtest.reading import Judgement, Line
+from streamproc.backtest.reading import Beside, Judgement, Line
 from streamproc.core.fold import CONFIG, Folded
 from streamproc.events.escalation import Escalation, Outcome, Verdict
 from streamproc.events.feedback import Feedback, FeedbackKind
@@ -62,29 +62,30 @@ class Replay:
         self._journal = PassingJournal(TOPICS, inboxes, self.ledger.take)
         self._clock: ManualClock | None = None
 
-    def run(self, lines: Iterable[Line], judgements: Iterable[Judgement], stop: Callable[[], bool]) -> bool:
+    def run(self, lines: Iterable[Line], beside: Iterable[Judgement | Beside], stop: Callable[[], bool]) -> bool:
         """Play everything; return False where `stop` said so before the end. Timers fire between and after the lines.
 
         Args:
             lines: in order of time.
-            judgements: feedback, in order of time; each counts from its moment on, after a line of the same moment.
+            beside: feedback and policies, in order of time; each counts from its moment on, after a line of the same
+                moment.
             stop: asked before each line.
 
         Raises:
             Unusable: a line cannot be put into its place.
         """
-        waiting = list(judgements)[::-1]
+        waiting = list(beside)[::-1]
         for line in lines:
             if stop():
                 self.ledger.finish()
                 return False
             while waiting and waiting[-1].at < line.at:
-                self._judge(waiting.pop())
+                self._beside(waiting.pop())
             self._advance_to(line.at)
             headers = {"type": b"raw-alert.v1", **({"source": line.source.encode()} if line.source else {})}
             self._append([Entry("alerts.raw", b"", line.body, headers)])
         while waiting:
-            self._judge(waiting.pop())
+            self._beside(waiting.pop())
         if self._clock is not None:
             self._advance_to(self._clock.now() + AFTER)
         self.ledger.finish()
@@ -151,8 +152,14 @@ class Replay:
         row = self._rows.get(MEMBER.at(fingerprint))
         return row.incident_id if isinstance(row, MemberRow) else None
 
+    def _beside(self, came: Judgement | Beside) -> None:
+        self._advance_to(came.at)
+        if isinstance(came, Beside):
+            self._append(came.entries)
+        else:
+            self._judge(came)
+
     def _judge(self, judgement: Judgement) -> None:
-        self._advance_to(judgement.at)
         if judgement.field != "page":
             self.feedback[f"unused_{judgement.field}"] += 1
             return

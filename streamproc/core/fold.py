@@ -20,7 +20,7 @@ from pydantic import TypeAdapter
 from streamproc.core.errors import Defect, Rejected
 from streamproc.core.event import Activated, DeadLetter, Event, Explained, Scalar, Wake, Why, iso
 from streamproc.core.record import Outgoing, Position, Record
-from streamproc.core.step import ACTIVE, NOTHING, ActiveRow, Node, Stage, StageConfig, Step
+from streamproc.core.step import ACTIVE, NO_PINS, NOTHING, ActiveRow, Node, Pins, Stage, StageConfig, Step
 from streamproc.core.table import ArtifactKind, R, Row, RowKey, RowStore, T, Table, encode_rows
 from streamproc.core.topic import Topic
 from streamproc.core.trace import TRACEPARENT, Decision, Followed, follow
@@ -82,6 +82,10 @@ class Folded:
     """Records of traces of which spans are wanted."""
 
 
+MOST_DECODED = 256
+"""Versions that are kept decoded: of open incidents, each stage may need the settings that they were opened with."""
+
+
 class Lookups:
     """Immutable versions by checksum, decoded once. `find` returns a body, or None while the log has not shown it."""
 
@@ -102,7 +106,7 @@ class Lookups:
                 message = f"version {checksum[:12]} of {name} is activated, but the log does not hold it"
                 raise Defect(message)
             known = self._decoded[name, checksum] = decode(body)
-            while len(self._decoded) > 64:  # noqa: PLR2004  a few versions of a few kinds for each node
+            while len(self._decoded) > MOST_DECODED:
                 del self._decoded[next(iter(self._decoded))]
         return cast("T", known)
 
@@ -116,6 +120,8 @@ class Overlay:
         self._lookups = lookups
         self.batch: dict[RowKey, Row | None] = {}
         self.record: dict[RowKey, Row | None] = {}
+        self.pins: Pins = NO_PINS
+        """Versions that count for the event at hand instead of the activated ones."""
         self._names: dict[RowKey, tuple[str, ...]] = {}
         self._plus: dict[tuple[str, str], set[str]] = {}
         self._minus: dict[tuple[str, str], set[str]] = {}
@@ -164,9 +170,12 @@ class Overlay:
         names = self._names.get(address)
         return self._base.names(address) if names is None else names
 
+    def _counting(self, kind: str) -> ActiveRow | None:
+        return self.pins.get(kind) or self.get(ACTIVE, kind)
+
     def artifact(self, kind: ArtifactKind[T]) -> T | None:
-        """Return the activated version of a large thing, or None while none has been activated."""
-        active = self.get(ACTIVE, kind.name)
+        """Return the version of a large thing that counts, or None while none has been activated."""
+        active = self._counting(kind.name)
         return None if active is None else self.decoded(kind, active.checksum)
 
     def decoded(self, kind: ArtifactKind[T], checksum: str) -> T:
@@ -174,8 +183,8 @@ class Overlay:
         return self._lookups.load(kind.name, checksum, kind.decode)
 
     def version(self, kind: str) -> int:
-        """Return the number of the activated version, 0 while there is none."""
-        active = self.get(ACTIVE, kind)
+        """Return the number of the version that counts, 0 while there is none."""
+        active = self._counting(kind)
         return 0 if active is None else active.version
 
     def config(self, stage: Stage, checksum: str | None) -> StageConfig:
@@ -388,7 +397,7 @@ class _Run:
             return
         if self.followed is not None and not self.followed.incident_id:
             self.followed.incident_id = getattr(event, "incident_id", "")
-        step: Step = stage.step(event, self.overlay, now, self.configs[stage.name])
+        step = self._step(stage, event, now)
         self._accept(stage, step)
         why = Why(stage=stage.name, reason=str(step.reason), now=now, origin=record.origin, figures=dict(step.figures))
         before = event.trail if isinstance(event, Explained) else ()
@@ -399,6 +408,18 @@ class _Run:
             if isinstance(emitted, Explained):
                 emitted = emitted.model_copy(update={"trail": (*(emitted.trail or before), why)})  # noqa: PLW2901
             self._run(emitted, record, now, at + 1)
+
+    def _step(self, stage: Stage, event: Event, now: datetime) -> Step:
+        overlay, config = self.overlay, self.configs[stage.name]
+        if stage.pins is not None and (pins := stage.pins(event, overlay)):
+            overlay.pins = pins
+            if (pinned := pins.get(CONFIG)) is not None:
+                config = overlay.config(stage, pinned.checksum)
+        try:
+            step: Step = stage.step(event, overlay, now, config)
+        finally:
+            overlay.pins = NO_PINS
+        return step
 
     def _accept(self, stage: Stage, step: Step) -> None:
         owned = {table.name for table in stage.owns}

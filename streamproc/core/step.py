@@ -44,6 +44,21 @@ class Step:
 StepFunction = Callable[[Any, Rows, datetime, Any], Step]
 
 
+class ActiveRow(Row):
+    """Which version of a large thing this partition works with."""
+
+    kind: str
+    version: int
+    checksum: str
+
+
+ACTIVE = Table("active", ActiveRow, bound="one row for each kind of artifact")
+
+Pins = Mapping[str, ActiveRow]
+"""Versions of large things by kind, which count instead of the activated ones."""
+NO_PINS: Pins = MappingProxyType({})
+
+
 @dataclass(frozen=True)
 class Stage:
     """A pure function `(event, rows, now, config) -> Step` and what it declares about itself."""
@@ -57,6 +72,8 @@ class Stage:
     """Tables that this stage alone may write; a wake for one of their rows comes to this stage."""
     reads: tuple[ArtifactKind[Any], ...] = ()
     """Large things that it looks up; a version that cannot be decoded is refused when it would be activated."""
+    pins: Callable[[Any, Rows], Pins] | None = None
+    """The versions that an event is decided by; None where the activated ones always count."""
     unintended: frozenset[str] = frozenset()
     """Reasons that say something went wrong outside (counted and logged as such); all others are intended."""
 
@@ -126,14 +143,3 @@ class Node:
 
 
 Topology = tuple[Node, ...]
-
-
-class ActiveRow(Row):
-    """Which version of a large thing this partition works with."""
-
-    kind: str
-    version: int
-    checksum: str
-
-
-ACTIVE = Table("active", ActiveRow, bound="one row for each kind of artifact")

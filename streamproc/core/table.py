@@ -106,10 +106,10 @@ class Rows(Protocol):
         """Return how many rows stand under `index`."""
 
     def artifact(self, kind: ArtifactKind[T]) -> T | None:
-        """Return the activated version of a large thing, or None while none has been activated."""
+        """Return the version of a large thing that counts for the event, or None while none has been activated."""
 
     def version(self, kind: str) -> int:
-        """Return the number of the activated version, 0 while there is none."""
+        """Return the number of the version that counts for the event, 0 while there is none."""
 
 
 T = TypeVar("T")

@@ -23,7 +23,7 @@ from streamproc.learning.features import features, words
 from streamproc.learning.linear import MODEL, UNSURE, LinearModel, Prediction, confidence, predict
 from streamproc.learning.vocabulary import categorise
 from streamproc.services import CATALOGUE, Category
-from streamproc.state import CLASS, ClassRow
+from streamproc.state import CLASS, ClassRow, pins_of
 
 OTHERWISE: Category = "application"
 HIGH = frozenset({Severity.CRITICAL, Severity.ERROR})
@@ -156,5 +156,12 @@ def _sample(incident: Incident, read: dict[str, float], row: ClassRow, now: date
 
 
 STAGE = Stage(
-    "classify", step, takes=(Incident,), reasons=Reason, config=Config, owns=(CLASS,), reads=(MODEL, CATALOGUE)
+    "classify",
+    step,
+    takes=(Incident,),
+    reasons=Reason,
+    config=Config,
+    owns=(CLASS,),
+    reads=(MODEL, CATALOGUE),
+    pins=pins_of,
 )

@@ -14,8 +14,9 @@ from enum import StrEnum
 from pydantic import Field
 
 from streamproc.core.event import Scalar, Wake
+from streamproc.core.fold import CONFIG
 from streamproc.core.identity import digest, incident_id
-from streamproc.core.step import Stage, StageConfig, Step
+from streamproc.core.step import ACTIVE, NO_PINS, Pins, Stage, StageConfig, Step
 from streamproc.core.table import Row, RowKey, Rows
 from streamproc.events.alert import Alert, Episode, EpisodeChange
 from streamproc.events.canary import is_canary
@@ -58,6 +59,8 @@ class Reason(StrEnum):
     FORGOTTEN = "forgotten"
 
 
+PINNED = (CONFIG, CATALOGUE.name)
+"""What an open incident is decided by as it was when it opened: newer settings by themselves change nothing of it."""
 CHANGES = {
     Reason.OPENED: IncidentChange.OPENED,
     Reason.OVERFULL: IncidentChange.OPENED,
@@ -98,6 +101,12 @@ def decide(alert: Alert, rows: Rows, now: datetime, config: Config) -> tuple[Rea
         else:
             return reason, row
     return (Reason.OVERFULL if overfull else Reason.OPENED), None
+
+
+def _pins(event: Episode | Wake, rows: Rows) -> Pins:
+    held = rows.get(MEMBER, event.alert.fingerprint) if isinstance(event, Episode) else None
+    row = None if held is None else rows.get(INCIDENT, held.incident_id)
+    return NO_PINS if row is None else row.pinned
 
 
 def kind_of(alert: Alert) -> str:
@@ -143,6 +152,7 @@ def _new(alert: Alert, rows: Rows, now: datetime, reason: Reason) -> IncidentRow
         cluster=alert.cluster,
         opened_at=now,
         joined_at=now,
+        pinned={kind: row for kind in PINNED if (row := rows.get(ACTIVE, kind)) is not None},
     )
 
 
@@ -258,5 +268,6 @@ STAGE = Stage(
     config=Config,
     owns=(INCIDENT, MEMBER),
     reads=(CATALOGUE,),
+    pins=_pins,
     unintended=frozenset({Reason.UNKNOWN_MEMBER}),
 )

@@ -15,6 +15,7 @@ from streamproc.core.step import Stage, StageConfig, Step
 from streamproc.core.table import Rows
 from streamproc.events.incident import Context, Incident
 from streamproc.services import CATALOGUE, DEFAULT_DESTINATION, Catalogue
+from streamproc.state import pins_of
 
 
 class Config(StageConfig):
@@ -85,4 +86,4 @@ def _context(incident: Incident, catalogue: Catalogue, config: Config) -> Contex
     )
 
 
-STAGE = Stage("enrich", step, takes=(Incident,), reasons=Reason, config=Config, reads=(CATALOGUE,))
+STAGE = Stage("enrich", step, takes=(Incident,), reasons=Reason, config=Config, reads=(CATALOGUE,), pins=pins_of)

@@ -21,7 +21,7 @@ from streamproc.events.escalation import Escalation, PageAction, PageText, Recei
 from streamproc.events.feedback import ARM, Feedback, FeedbackKind, Policy, PolicyKind
 from streamproc.events.incident import Action, Decision, Incident, IncidentChange, Member
 from streamproc.events.training import Label
-from streamproc.state import HEARD, INCIDENT, PAGE, POLICY, HeardRow, PageRow
+from streamproc.state import HEARD, INCIDENT, PAGE, POLICY, HeardRow, PageRow, pins_of
 from streamproc.wording import adoption_text, page_text
 
 FORGET_AFTER = timedelta(hours=2)
@@ -594,5 +594,6 @@ STAGE = Stage(
     reasons=Reason,
     config=Config,
     owns=(PAGE, HEARD),
+    pins=pins_of,
     unintended=frozenset({Reason.UNKNOWN_INCIDENT}),
 )

@@ -14,6 +14,7 @@ from streamproc.core.fold import (
     CONFIG,
     LARGEST,
     LARGEST_LETTER,
+    MOST_DECODED,
     Folded,
     FoldReason,
     Lookups,
@@ -736,12 +737,34 @@ def test_versions_are_decoded_once_and_old_ones_are_let_go() -> None:
         return body
 
     lookups = Lookups(lambda sum_: sum_)
-    for number in (*range(65), 64, 1):
+    for number in (*range(MOST_DECODED + 1), MOST_DECODED, 1):
         lookups.load("kind", str(number), decode)
-    assert decoded == [str(number) for number in range(65)]
+    assert decoded == [str(number) for number in range(MOST_DECODED + 1)]
     lookups.load("kind", "0", decode)
     assert decoded[-1] == "0"
-    assert len(decoded) == 66
+    assert len(decoded) == MOST_DECODED + 2
+
+
+def pinned(kind: str, body: str) -> dict[str, ActiveRow]:
+    return {kind: ActiveRow(kind=kind, version=1, checksum=checksum(body))}
+
+
+@pytest.mark.parametrize(
+    ("pins", "counted", "heading"),
+    [
+        pytest.param({}, "count/nudged", "ANIMALS II", id="nothing"),
+        pytest.param(pinned(CONFIG, LAZY), "count/counted", "ANIMALS II", id="settings"),
+        pytest.param(pinned("heading", "animals"), "count/nudged", "ANIMALS", id="a large thing"),
+    ],
+)
+def test_an_event_is_decided_by_the_versions_that_are_pinned_for_it(
+    pins: dict[str, ActiveRow], counted: str, heading: str
+) -> None:
+    pinning = tuple(replace(stage, pins=lambda _event, _rows: pins) for stage in TALLY.stages)
+    given = [activated(CONFIG, 2, EAGER), activated("heading", 2, "ANIMALS II"), *words("ape")]
+    folded = run(replace(TALLY, stages=pinning), line_of(given), bodies=BODIES)
+    assert reasons(folded)[counted] == 1
+    assert [total.heading for total in totals(folded)] == [heading]
 
 
 def test_the_rows_of_the_store_are_not_changed() -> None:

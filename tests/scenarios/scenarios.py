@@ -285,6 +285,19 @@ def a_destination_stays_pinned_whatever_the_catalogue_says_later(play: Play) -> 
 
 
 @armed
+def newer_settings_page_nobody_and_leave_open_incidents_as_they_were(play: Play) -> None:
+    play.configure(escalate={"page": ["critical"], "ticket": []})
+    play.at("0m").push(alert("db-1 slow", "db", "error"))
+    play.at("1m").configure(escalate={"page": ["critical", "error"]}).services(db={"destination": "default"})
+    play.at("2m").push(alert("db-2 slow", "db", "error"))
+    play.want(between("0m", "10m"), page(""), never)
+    play.at("10m").push(alert("search slow", "search", "error"))
+    play.want(between("10m", "11m"), page("search"), once)
+    play.at("12m").push(DB)
+    play.want(between("12m", "13m"), page("db-1 slow", "database"), once)
+
+
+@armed
 def the_chain_of_reasons_goes_from_the_raw_alert_to_the_page(play: Play) -> None:
     play.at("0m").push(DB)
     (told,) = play.pages()
