@@ -331,12 +331,12 @@ def version(number: int, kind: str = "model") -> Artifact:
     return Artifact(kind=kind, version=number, checksum=f"{number:064x}", body="{}")
 
 
-def test_active_versions_and_the_newest_of_each_kind_stay(folder: Path) -> None:
+def test_active_versions_those_of_open_incidents_and_the_newest_of_each_kind_stay(folder: Path) -> None:
     versions = topic("versions", "artifact.v1", partitions=1).model_copy(update={"cleanup": "compact"})
     topics: Mapping[str, Topic] = {**TOPICS, "versions": versions}
     journal = SqliteJournal(folder, topics, "normal")
     try:
-        models = [version(number) for number in range(3, 5 + KEPT_VERSIONS)]
+        models = [version(number) for number in range(3, 6 + KEPT_VERSIONS)]
         made = [version(1), version(2, "config"), *models]
         with journal.transaction():
             appends = [Append("versions", 0, one.artifact_id.encode(), one.encode(), {}) for one in made]
@@ -346,12 +346,18 @@ def test_active_versions_and_the_newest_of_each_kind_stay(folder: Path) -> None:
                 RowKey("count", "x"): b"{}",
             }
             journal.save("tally", 0, active, Position(0, NOW))
+            pinned = {"pinned": {"model": {"checksum": version(3).checksum}}}
+            opened: Mapping[RowKey, bytes | None] = {
+                RowKey("incident", "in:v1:a:1"): json.dumps(pinned).encode(),
+                RowKey("incident", "in:v1:a:2"): b"{}",
+            }
+            journal.save("decide", 0, opened, Position(0, NOW))
         for _ in range(2):
             with journal.transaction():
                 journal.trim(NOW, {})
             kept = [Artifact.model_validate_json(value).version for value in values(journal, "versions")]
             # The newest record counts beside the newest of its kind: its offset must not be given twice.
-            assert kept == [1, 2, *range(4, 5 + KEPT_VERSIONS)]
+            assert kept == [1, 2, 3, *range(5, 6 + KEPT_VERSIONS)]
     finally:
         journal.close()
 

@@ -22,6 +22,7 @@ from streamproc.core.table import RowKey
 from streamproc.core.topic import Topic
 from streamproc.ports import Entry
 from streamproc.runtime.journal import Append
+from streamproc.state import INCIDENT
 
 FILE = "streamproc.db"
 SCHEMA = 2
@@ -245,12 +246,18 @@ class SqliteJournal:
         return more
 
     def _trim_versions(self, topic: str) -> None:
-        """Keep the active versions, and the newest few of every kind."""
+        """Keep the active versions, those that incidents were opened with, and the newest few of every kind."""
         number = self._numbers[topic]
         standing = self._db.execute(
             "SELECT r.value FROM positions p JOIN rows r ON r.node=p.node AND r.tbl=?", (ACTIVE.name,)
         )
         active = {orjson.loads(raw)["checksum"] for (raw,) in standing}
+        pinned = self._db.execute(
+            "SELECT DISTINCT json_extract(pin.value, '$.checksum') FROM rows r,"
+            " json_each(CAST(r.value AS TEXT), '$.pinned') pin WHERE r.node='decide' AND r.tbl=?",
+            (INCIDENT.name,),
+        )
+        active.update(checksum for (checksum,) in pinned)
         seen: dict[bytes, int] = {}
         gone = []
         found = self._db.execute("SELECT off, key FROM log WHERE topic=? ORDER BY off DESC", (number,)).fetchall()

@@ -20,6 +20,7 @@ from streamproc.runtime.faust.ends import Ends
 from streamproc.runtime.faust.guards import FailStop, Stop
 from streamproc.runtime.faust.state import Progress, read_state
 from streamproc.runtime.faust.versions import Versions
+from streamproc.state import INCIDENT
 
 log = structlog.get_logger(__name__)
 
@@ -159,7 +160,9 @@ def _unclaimed_since(kept: OwnedPart, producer: AIOKafkaProducer) -> bool:
 
 
 def _named(part: OwnedPart) -> list[str]:
-    """Return the checksums of all versions that the node's stages work with."""
+    """Return the checksums of all versions that the node's stages work with, also for incidents that opened before."""
     kinds = {CONFIG, *(kind.name for stage in part.node.stages for kind in stage.reads)}
     rows = [part.rows.get(ACTIVE.at(kind)) for kind in sorted(kinds)]
-    return [row.checksum for row in rows if isinstance(row, ActiveRow)]
+    active = [row.checksum for row in rows if isinstance(row, ActiveRow)]
+    pinned = {pin.checksum for _, row in part.rows.scan(INCIDENT) for pin in row.pinned.values()}
+    return [*active, *sorted(pinned.difference(active))]
