@@ -29,12 +29,12 @@ from prometheus_client import CollectorRegistry
 from bench.kafka import ANSWERED, median, quick
 from bench.load import BEGAN, bodies
 from bench.profiling import hottest
+from streamproc.beginning import arming
 from streamproc.events.escalation import Escalation, PageAction
 from streamproc.ports import Entry
 from streamproc.runtime.clock import ManualClock, SystemClock
 from streamproc.runtime.memory import Memory, MemoryJournal
 from streamproc.runtime.sender import Config, Sender
-from streamproc.service import arming
 from streamproc.sinks.pagerduty.client import EventsClient
 from streamproc.sinks.pagerduty.config import ApiConfig
 from streamproc.sinks.pagerduty.encode import encode

@@ -9,10 +9,10 @@ import time
 from datetime import timedelta
 
 from bench.load import BEGAN, bodies
+from streamproc.beginning import arming
 from streamproc.ports import Entry
 from streamproc.runtime.clock import ManualClock
 from streamproc.runtime.memory import Memory, MemoryJournal
-from streamproc.service import arming
 from streamproc.topology import LETTERS, TOPICS, TOPOLOGY
 
 ALERTS = 10_000

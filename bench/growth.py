@@ -19,6 +19,7 @@ from bench.kafka import median, quick
 from bench.kafka_restore import row
 from bench.load import BEGAN, bodies
 from bench.profiling import hottest
+from streamproc.beginning import arming
 from streamproc.core.event import iso
 from streamproc.core.fold import Lookups, fold
 from streamproc.core.record import Position, Record
@@ -28,7 +29,6 @@ from streamproc.events.feedback import Matcher, Policy, PolicyKind
 from streamproc.ports import Entry
 from streamproc.runtime.clock import ManualClock
 from streamproc.runtime.memory import Memory, MemoryJournal
-from streamproc.service import arming
 from streamproc.state import EPISODE, EpisodeRow
 from streamproc.topology import LETTERS, TOPICS, TOPOLOGY
 

@@ -17,11 +17,11 @@ from pathlib import Path
 
 from bench.kafka import NUMBERED, median, quick
 from bench.load import alert, body
+from streamproc.beginning import arming
 from streamproc.core.fold import Folded
 from streamproc.ports import Entry
 from streamproc.runtime.clock import SystemClock
 from streamproc.runtime.embedded.runtime import Config, Embedded, LiveDesk
-from streamproc.service import arming
 from streamproc.topology import TOPICS, TOPOLOGY
 
 HOT_A_SECOND = 100_000 / 60

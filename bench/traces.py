@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from prometheus_client import CollectorRegistry
 
 from bench.load import BEGAN, bodies
+from streamproc.beginning import arming
 from streamproc.core.trace import TRACEPARENT, Trace
 from streamproc.ports import Entry
 from streamproc.runtime.clock import ManualClock
@@ -22,7 +23,6 @@ from streamproc.runtime.memory import Memory, MemoryJournal
 from streamproc.runtime.traces.config import Config
 from streamproc.runtime.traces.folding import SpanSensor
 from streamproc.runtime.traces.otlp import Exporter
-from streamproc.service import arming
 from streamproc.topology import LETTERS, TOPICS, TOPOLOGY
 
 ALERTS = 2_000

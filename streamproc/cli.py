@@ -29,7 +29,8 @@ INTERRUPTED = 130
 
 EPILOG = (
     "Exit codes: 0 all is well; 1 a check found problems; 2 wrong usage or settings; 3 the pipeline stopped itself to "
-    "keep a promise; 4 the disk or the data file failed; 5 the outside refused or did not answer; 130 interrupted."
+    "keep a promise; 4 the disk or the data file failed; 5 the outside refused or did not answer; 6 it cannot be "
+    "told; 130 interrupted."
     "\n\n"
     "First steps: `streamproc try --alertmanager URL`, which changes nothing; then `streamproc init`."
 )
@@ -60,9 +61,18 @@ COMMANDS = (
     Entry("test-page", "testpage:page_a_test", "Send a test page to PagerDuty, and resolve it again.", START),
     Entry("check", "check:check", "Check settings, files and services, without the network.", START),
     Entry("run", "run:run", "Run the pipeline: gateway, decisions, and pages to PagerDuty.", WORK),
+    Entry(
+        "beside",
+        "beside:app",
+        "What your existing route paged, against what we would have paged.",
+        WORK,
+    ),
     Entry("arm", "arming:arm", "Let pages go out; what is open now is adopted with one summary.", WORK),
     Entry("disarm", "arming:disarm", "Back to the dry run: everything is decided, and nothing new is sent.", WORK),
     Entry("silence", "silence:app", "Silences and maintenance windows: add, list, expire.", WORK),
+    Entry("shadow", "shadow:app", "A candidate beside production, on live traffic: start, look, stop, promote.", WORK),
+    Entry("rollback", "history:rollback", "Go back to settings that counted before.", WORK),
+    Entry("history", "history:history", "List which settings counted when, who wanted them, and why.", LOOK),
     Entry("services", "services:app", "The service catalogue: apply, check, show.", WORK),
     Entry(
         "pagerduty",
@@ -91,6 +101,12 @@ COMMANDS = (
     Entry(
         "explain", "explain:explain", "Show why an incident paged, or did not: from the raw alert to the page.", LOOK
     ),
+    Entry(
+        "verify",
+        "verify:verify",
+        "Derive pages again from the log, and say whether they come out the same, bit for bit.",
+        LOOK,
+    ),
     Entry("dead-letters", "deadletters:app", "Input that could not be used: list, show, retry.", LOOK),
     Entry("graph", "graph:graph", "Draw the pipeline.", LOOK),
     Entry(
@@ -99,6 +115,10 @@ COMMANDS = (
         "Replay recorded traffic in event time, and show what it would have come to.",
         TRY,
     ),
+    Entry("advise", "advise:advise", "Propose changes from recorded traffic, each one backtested on it.", TRY),
+    Entry("test", "test:play_tests", "Play policy tests: alerts and times, and what must come of them.", TRY),
+    Entry("record", "record:record", "Capture raw traffic into compressed files, redacted.", TRY),
+    Entry("scrub", "scrub:scrub_files", "Redact recorded traffic: stable pseudonyms in place of what it names.", TRY),
     Entry("emulator", "emulator:emulator", "Run a PagerDuty emulator on this machine.", TRY),
     Entry("generate", "generate:generate", "Write schemas and reference docs from the code.", TRY, hidden=True),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,18 +15,19 @@ from typing import TYPE_CHECKING
 import structlog
 from fastapi import FastAPI
 
+from streamproc.beginning import read_catalogue
 from streamproc.core.errors import StreamprocError, Transient, Unusable
-from streamproc.events.feedback import ARM
 from streamproc.gateway.access import Keys
 from streamproc.gateway.app import build
 from streamproc.gateway.config import check_binding
 from streamproc.gateway.operations import Ready, health
+from streamproc.gateway.pagerduty import Foreign
 from streamproc.gateway.server import serve
 from streamproc.lastwords import TELL_WITHIN, Words, say_last
 from streamproc.ports import Desk, Entry, Traces
 from streamproc.reconciling import begin_reconciling, standing_of
 from streamproc.runtime.clock import Clock, SystemClock
-from streamproc.runtime.faust import topics
+from streamproc.runtime.faust import rights, topics
 from streamproc.runtime.faust.client import KafkaError
 from streamproc.runtime.faust.described import Standing as TopicStanding
 from streamproc.runtime.faust.described import Wanted
@@ -41,6 +42,7 @@ from streamproc.runtime.faust.versions import Bodies
 from streamproc.runtime.faust.worker import Worker, name_of
 from streamproc.runtime.metrics import Metrics
 from streamproc.runtime.sender import Sender
+from streamproc.runtime.standing_metrics import StandingMetrics
 from streamproc.runtime.tally import Tally
 from streamproc.runtime.traces.exporting import exporting
 from streamproc.runtime.worker_metrics import WorkerMetrics
@@ -52,7 +54,6 @@ from streamproc.service import (
     begin_sending,
     channels,
     process_registry,
-    read_catalogue,
     redis_of,
     renew_keys,
     sender_config,
@@ -69,6 +70,8 @@ if TYPE_CHECKING:
     from streamproc.runtime.redis.connection import Connection
 
 log = structlog.get_logger(__name__)
+TAKEN_IN = ("alerts.raw", "feedback")
+"""Topics that every gateway writes to."""
 HEADERS = 100_000
 """Bytes of a record beside a body, generously."""
 
@@ -129,7 +132,13 @@ class Intake:
 
 @asynccontextmanager
 async def working(
-    settings: Settings, *, armed: bool, host: str = "127.0.0.1", port: int | None = None, clock: Clock | None = None
+    settings: Settings,
+    *,
+    armed: bool,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    clock: Clock | None = None,
+    beside: bool = False,
 ) -> AsyncIterator[Running]:
     """Run one worker while the context is open. Leaving it ends sending first, then the fold, then the way in.
 
@@ -139,13 +148,14 @@ async def working(
         host: address of the probes.
         port: their port; 0 takes a free one, None answers none.
         clock: the machine's by default.
+        beside: run next to another route to PagerDuty: there is no sender, so nothing is delivered, armed or not.
 
     Raises:
         StreamprocError: it cannot start; the message says why, and the mend.
     """
     async with AsyncExitStack() as stack:
-        process = await _Process.open(settings, clock or SystemClock(), stack)
-        probes = await process.work(armed=armed)
+        process = await _Process.open(settings, clock or SystemClock(), stack, works=True)
+        probes = await process.work(armed=armed, beside=beside)
         url = ""
         if port is not None:
             app = FastAPI(title="streamproc worker", docs_url=None, redoc_url=None, openapi_url=None)
@@ -163,6 +173,8 @@ async def taking_in(
     *,
     clock: Clock | None = None,
     renew: Callable[[], Settings] | None = None,
+    beside: bool = False,
+    hear_foreign: Callable[[Foreign], Awaitable[None]] | None = None,
 ) -> AsyncIterator[Running]:
     """Run one gateway while the context is open: alerts and webhooks in; incidents, pages and dead letters to look at.
 
@@ -172,13 +184,15 @@ async def taking_in(
             one, made anew from the topics at each start.
         clock: the machine's by default.
         renew: as for `streamproc.service.running`.
+        beside: run next to another route: what PagerDuty holds of ours is not looked at.
+        hear_foreign: as for `streamproc.service.running`.
 
     Raises:
         StreamprocError: it cannot start; the message says why, and the mend.
     """
     async with AsyncExitStack() as stack:
-        process = await _Process.open(settings, clock or SystemClock(), stack)
-        url, desk = await process.take_in(folder, renew, None)
+        process = await _Process.open(settings, clock or SystemClock(), stack, works=False)
+        url, desk = await process.take_in(folder, renew, None, beside=beside, hear_foreign=hear_foreign)
         log.info("The gateway takes alerts.", url=url, kafka=settings.kafka.bootstrap)
         yield Running(url, process.stopped, desk)
 
@@ -191,6 +205,8 @@ async def both(
     armed: bool,
     clock: Clock | None = None,
     renew: Callable[[], Settings] | None = None,
+    beside: bool = False,
+    hear_foreign: Callable[[Foreign], Awaitable[None]] | None = None,
 ) -> AsyncIterator[Running]:
     """Run a gateway and a worker in one process while the context is open; arguments as for each of them.
 
@@ -198,9 +214,9 @@ async def both(
         StreamprocError: it cannot start; the message says why, and the mend.
     """
     async with AsyncExitStack() as stack:
-        process = await _Process.open(settings, clock or SystemClock(), stack)
-        probes = await process.work(armed=armed)
-        url, desk = await process.take_in(folder, renew, probes)
+        process = await _Process.open(settings, clock or SystemClock(), stack, works=True)
+        probes = await process.work(armed=armed, beside=beside)
+        url, desk = await process.take_in(folder, renew, probes, beside=beside, hear_foreign=hear_foreign)
         log.info("The pipeline runs on Kafka.", url=url, group=settings.kafka.group_id)
         yield Running(url, process.stopped, desk)
 
@@ -246,8 +262,9 @@ class _Process:
         self.stopped: asyncio.Future[StreamprocError] = asyncio.get_running_loop().create_future()
 
     @classmethod
-    async def open(cls, settings: Settings, clock: Clock, stack: AsyncExitStack) -> _Process:
+    async def open(cls, settings: Settings, clock: Clock, stack: AsyncExitStack, *, works: bool) -> _Process:
         _check_bodies(settings)
+        await rights.require(settings.kafka, needed(settings, works=works), works=works)
         await topics.require(settings.kafka, wanted(settings))
         process = cls(settings, clock, stack)
         stack.push_async_callback(process._inlet.stop)
@@ -256,16 +273,30 @@ class _Process:
         process._traces = await stack.enter_async_context(exporter)
         return process
 
-    async def work(self, *, armed: bool) -> Probes:
-        """Start a worker and its sender."""
+    async def work(self, *, armed: bool, beside: bool) -> Probes:
+        """Start a worker, and its sender unless it runs beside another route."""
         settings, clock, stack = self._settings, self._clock, self._stack
-        await _begin(settings, self._inlet, clock, armed=armed)
+        await _begin(settings, self._inlet, clock, armed=armed, beside=beside)
         metrics = Metrics(TOPOLOGY, self.registry)
         tally = Tally(sensors(metrics, self._traces, self.registry, clock))
         watched = WorkerMetrics(TOPOLOGY, self.registry)
         bodies = None if self._redis is None else cached_bodies(self._redis)
         leave = leaving(settings)
         worker = Worker(settings.kafka, TOPOLOGY, TOPICS, LETTERS, clock, tally, leave, watched, bodies)
+        sender = None if beside else await self._sender_of(worker, tally)
+        await worker.start()
+        stack.push_async_callback(worker.stop)
+        if sender is not None:
+            begin_sending(sender, self._stop, stack)
+        probes = Probes(worker)
+        metrics.watch(probes.nodes, clock.now)
+        StandingMetrics(worker.parts, self.registry)
+        threading.Thread(target=warm_up, name="streamproc-warm-up", daemon=True).start()
+        return probes
+
+    async def _sender_of(self, worker: Worker, tally: Tally) -> Sender:
+        """Return the sender of a worker that has not started yet."""
+        settings, clock, stack = self._settings, self._clock, self._stack
         client = await stack.enter_async_context(EventsClient(settings.pagerduty.api, before=worker.look))
         notifier = channels(settings, clock)
         account = await account_of(settings, self._redis, stack)
@@ -274,16 +305,16 @@ class _Process:
         sender = Sender(config, client, self._inlet, clock, notifier, registry, account=account, traces=traces)
         self._sender = sender
         offer_to(worker, sender.offer, sender.offer_pages, tally.take_nowhere)
-        await worker.start()
-        stack.push_async_callback(worker.stop)
-        begin_sending(sender, self._stop, stack)
-        probes = Probes(worker)
-        metrics.watch(probes.nodes, clock.now)
-        threading.Thread(target=warm_up, name="streamproc-warm-up", daemon=True).start()
-        return probes
+        return sender
 
     async def take_in(
-        self, folder: Path | None, renew: Callable[[], Settings] | None, worker: Probes | None
+        self,
+        folder: Path | None,
+        renew: Callable[[], Settings] | None,
+        worker: Probes | None,
+        *,
+        beside: bool,
+        hear_foreign: Callable[[Foreign], Awaitable[None]] | None,
     ) -> tuple[str, KafkaDesk]:
         """Start a gateway; return where it listens, and its desk."""
         settings, stack = self._settings, self._stack
@@ -301,7 +332,9 @@ class _Process:
         stack.callback(mirroring.cancel)
         probed = Intake(self._inlet, worker)
         registry, traces = self.registry, self._traces
-        reconciler = await begin_reconciling(settings, desk, self._inlet, self._clock, registry, self._redis, stack)
+        reconciler = None
+        if not beside:
+            reconciler = await begin_reconciling(settings, desk, self._inlet, self._clock, registry, self._redis, stack)
         if reconciler is not None and self._sender is not None:
             self._sender.listen(reconciler.look_soon)
         compared = partial(standing_of, reconciler)
@@ -314,6 +347,7 @@ class _Process:
             probed=probed,
             traces=traces,
             reconciliation=compared,
+            hear_foreign=hear_foreign,
         )
         served = serve(app, listening.host, listening.port, stop_within=REQUESTS_END_WITHIN)
         url = (await stack.enter_async_context(served)).url
@@ -350,7 +384,7 @@ def _mirror_ended(task: asyncio.Task[None]) -> None:
         log.error("What is shown here follows no more; start the gateway again.", error=repr(failure))
 
 
-async def _begin(settings: Settings, inlet: KafkaInlet, clock: Clock, *, armed: bool) -> None:
+async def _begin(settings: Settings, inlet: KafkaInlet, clock: Clock, *, armed: bool, beside: bool) -> None:
     """Make the settings, the catalogue and the arming those that all workers decide with, where others stand."""
     try:
         standing = await read_standing(settings.kafka)
@@ -360,10 +394,11 @@ async def _begin(settings: Settings, inlet: KafkaInlet, clock: Clock, *, armed: 
         settings,
         read_catalogue(settings),
         standing.active,
-        standing.policies.get(ARM),
+        standing.policies,
         armed=armed,
         now=clock.now(),
-        author="worker --armed",
+        author="worker",
+        beside=beside,
     )
     if entries:
         await inlet.append(entries)
@@ -433,6 +468,21 @@ def leaving(settings: Settings, within: float = TELL_WITHIN) -> Callable[[FailSt
 def wanted(settings: Settings) -> list[Wanted]:
     """Return every topic that the pipeline needs at the broker."""
     return topics.wanted(TOPICS, TOPOLOGY, settings.kafka)
+
+
+def needed(settings: Settings, *, works: bool) -> rights.Needs:
+    """Return what must be allowed on each topic.
+
+    Args:
+        settings: say what topics are called.
+        works: whether as a worker, else as a gateway: it reads what it shows, and writes what comes in.
+    """
+    names = [topic.name for topic in wanted(settings)]
+    if works:
+        return dict.fromkeys(names, (rights.READ, rights.WRITE, rights.DESCRIBE_CONFIGS))
+    needs = dict.fromkeys(names, (rights.READ, rights.DESCRIBE_CONFIGS))
+    taken = [settings.kafka.topic(name) for name in TAKEN_IN]
+    return needs | dict.fromkeys(taken, (rights.READ, rights.WRITE, rights.DESCRIBE_CONFIGS))
 
 
 async def apply_topics(settings: Settings) -> list[str]:

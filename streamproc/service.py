@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -12,18 +12,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import orjson
 import structlog
-import yaml
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
+from streamproc.beginning import BESIDE, arming, read_catalogue, settings_of
 from streamproc.core.errors import Defect, StreamprocError, Unusable
-from streamproc.core.fold import CONFIG
 from streamproc.core.step import ACTIVE, ActiveRow
-from streamproc.events.feedback import ARM, Policy, PolicyKind
+from streamproc.events.feedback import ARM, Policy
 from streamproc.gateway.access import Keys
 from streamproc.gateway.app import build
 from streamproc.gateway.config import check_binding
+from streamproc.gateway.pagerduty import Foreign
 from streamproc.gateway.server import serve
 from streamproc.learning.model import Learner, Lesson, learn
 from streamproc.ports import Entry, Inlet, Traces
@@ -39,17 +38,19 @@ from streamproc.runtime.process import this_process
 from streamproc.runtime.sender import Config as SenderConfig
 from streamproc.runtime.sender import Sender
 from streamproc.runtime.sensors import Sensors
+from streamproc.runtime.standing_metrics import StandingMetrics
 from streamproc.runtime.traces.exporting import exporting
 from streamproc.runtime.traces.folding import SpanSensor
-from streamproc.services import CATALOGUE, Catalogue
+from streamproc.services import Catalogue
 from streamproc.settings import Settings
 from streamproc.sinks.heartbeat import Pinger
 from streamproc.sinks.notify.channels import Channels
 from streamproc.sinks.notify.fallback import Fallback
 from streamproc.sinks.pagerduty.client import EventsClient
-from streamproc.state import POLICY, PolicyRow
+from streamproc.stages.escalate import DEFAULT
+from streamproc.state import POLICY
 from streamproc.topology import TOPICS, TOPOLOGY
-from streamproc.versions import activation
+from streamproc.versions import CHANGED, FILE, activation, as_replaced, checksum_of, file_body, switched
 
 if TYPE_CHECKING:
     from streamproc.runtime.redis.connection import Connection
@@ -71,6 +72,8 @@ class Running:
     desk: LiveDesk
     stopped: asyncio.Future[StreamprocError] = field(repr=False)
     """Done when the pipeline has stopped by itself, with the reason."""
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry, repr=False)
+    """Where its metrics are kept."""
 
 
 @asynccontextmanager
@@ -81,6 +84,8 @@ async def running(
     armed: bool,
     clock: Clock | None = None,
     renew: Callable[[], Settings] | None = None,
+    beside: bool = False,
+    hear_foreign: Callable[[Foreign], Awaitable[None]] | None = None,
 ) -> AsyncIterator[Running]:
     """Run the pipeline on one machine while the context is open; leaving it stops everything within 10 s.
 
@@ -91,6 +96,8 @@ async def running(
         clock: the machine's by default.
         renew: reads the settings again, every `pagerduty.security.token_rotation` seconds: newer tokens and signing
             secrets count from then on, and nothing else of them. None where they stay as they are.
+        beside: run next to another route to PagerDuty: there is no sender, so nothing is delivered, armed or not.
+        hear_foreign: told of incidents of PagerDuty that are not ours.
 
     Raises:
         StreamprocError: it cannot start; the message says why, and the mend.
@@ -115,23 +122,37 @@ async def running(
         runtime = Embedded(folder, TOPOLOGY, TOPICS, clock, settings.embedded, sensor, stop)
         stack.push_async_callback(runtime.stop)
         intents = await runtime.start(
-            lambda engine: beginning(settings, catalogue, engine, armed=armed, now=clock.now())
+            lambda engine: beginning(settings, catalogue, engine, armed=armed, beside=beside, now=clock.now())
         )
-        client = await stack.enter_async_context(EventsClient(settings.pagerduty.api))
         redis = await redis_of(settings, registry, stack)
-        account = await account_of(settings, redis, stack)
-        config = sender_config(settings)
-        sender = Sender(config, client, runtime, clock, notifier, registry, account=account, traces=traces)
-        sender.offer(intents)
-        runtime.offer_to(sender.offer, sender.offer_pages)
-        begin_sending(sender, stop, stack)
+        sender: Sender | None = None
+        if not beside:
+            client = await stack.enter_async_context(EventsClient(settings.pagerduty.api))
+            account = await account_of(settings, redis, stack)
+            config = sender_config(settings)
+            sender = Sender(config, client, runtime, clock, notifier, registry, account=account, traces=traces)
+            sender.offer(intents)
+            runtime.offer_to(sender.offer, sender.offer_pages)
+            begin_sending(sender, stop, stack)
         desk = LiveDesk(folder, runtime)
         metrics.watch(runtime.nodes, clock.now)
-        reconciler = await begin_reconciling(settings, desk, runtime, clock, registry, redis, stack)
-        if reconciler is not None:
+        StandingMetrics(runtime.parts, registry)
+        reconciler = None
+        if sender is not None:
+            reconciler = await begin_reconciling(settings, desk, runtime, clock, registry, redis, stack)
+        if sender is not None and reconciler is not None:
             sender.listen(reconciler.look_soon)
         compared = partial(standing_of, reconciler)
-        app = build(listening, runtime, desk, registry, keys=keys, traces=traces, reconciliation=compared)
+        app = build(
+            listening,
+            runtime,
+            desk,
+            registry,
+            keys=keys,
+            traces=traces,
+            reconciliation=compared,
+            hear_foreign=hear_foreign,
+        )
         address = await stack.enter_async_context(
             serve(app, listening.host, listening.port, stop_within=REQUESTS_END_WITHIN)
         )
@@ -139,8 +160,9 @@ async def running(
             stack.callback(renew_keys(keys, renew, settings).cancel)
         await begin_heartbeat(settings, this_process(), runtime, desk, clock, registry, stack)
         threading.Thread(target=warm_up, name="streamproc-warm-up", daemon=True).start()
-        log.info("The pipeline runs.", url=address.url, data_dir=str(folder), armed=desk.status().armed)
-        yield Running(address.url, runtime, desk, stopped)
+        standing = desk.status().armed
+        log.info("The pipeline runs.", url=address.url, data_dir=str(folder), armed=standing, beside=beside)
+        yield Running(address.url, runtime, desk, stopped, registry)
 
 
 def sensors(metrics: Metrics, traces: Traces | None, registry: CollectorRegistry, clock: Clock) -> Sensor:
@@ -240,45 +262,86 @@ def warm_up() -> None:
 
 
 def beginning(
-    settings: Settings, catalogue: str | None, engine: Engine, *, armed: bool, now: datetime
+    settings: Settings, catalogue: str | None, engine: Engine, *, armed: bool, now: datetime, beside: bool = False
 ) -> Sequence[Entry]:
     """Return the records that make the settings, the catalogue and the arming those that the pipeline works with."""
     rows = engine.part("decide").rows
-    found = {kind: row for kind in (CONFIG, CATALOGUE.name) if isinstance(row := rows.get(ACTIVE.at(kind)), ActiveRow)}
-    row = rows.get(POLICY.at(ARM))
-    known = row.policy if isinstance(row, PolicyRow) else None
-    return at_start(settings, catalogue, found, known, armed=armed, now=now, author="run --armed")
+    found = {kind: row for kind in (*CHANGED, FILE) if isinstance(row := rows.get(ACTIVE.at(kind)), ActiveRow)}
+    known = {key: row.policy for key, row in rows.scan(POLICY)}
+    return at_start(settings, catalogue, found, known, armed=armed, now=now, author="run", beside=beside)
 
 
 def at_start(
     settings: Settings,
     catalogue: str | None,
     active: Mapping[str, ActiveRow],
-    arm: Policy | None,
+    policies: Mapping[str, Policy],
     *,
     armed: bool,
     now: datetime,
     author: str,
+    beside: bool = False,
 ) -> list[Entry]:
     """Return the records that a start adds; none where everything stands already.
+
+    The settings file does not undo what was promoted, or rolled back to, since the last start: it counts again once it
+    says something else than it did then.
 
     Args:
         settings: everything that can be set.
         catalogue: the body of the service catalogue, None where none is set.
         active: what is active now, by kind.
-        arm: the arming that stands.
+        policies: the newest version of every policy that is known, by id.
         armed: page from the first moment; nothing is adopted.
         now: the moment.
-        author: who arms.
+        author: the command that arms.
+        beside: run next to another route, which delivers nothing.
+
+    Raises:
+        Unusable: it shall run beside, and is armed.
     """
+    told = file_body(_told(settings, catalogue), replaced=False)
+    file = active.get(FILE)
     entries: list[Entry] = []
-    for kind, body in ((CONFIG, settings.stages()), (CATALOGUE.name, catalogue)):
-        if body is not None:
-            entries.extend(activation(kind, body, active.get(kind), author="start", reason="settings at start"))
-    if armed and (arm is None or arm.withdrawn):
-        version = 1 if arm is None else arm.version + 1
-        entries.append(Entry.of("policies", arming(version, now, author=author, adopt=False)))
+    if file is not None and file.checksum == checksum_of(as_replaced(told)):
+        log.info(
+            "What was promoted or rolled back to goes on; the settings file counts again once it is changed.",
+            mend="put the promoted settings in the place of the settings file",
+        )
+    else:
+        bodies = settings_of(settings, catalogue)
+        entries += switched(bodies, active, policies.values(), now, "start", "settings at start")
+        entries += activation(FILE, told, file, author="start", reason="settings at start")
+    wish = arming_at_start(policies.get(ARM), now, author, armed=armed, beside=beside)
+    if wish is not None:
+        entries.append(Entry.of("policies", wish))
     return entries
+
+
+def arming_at_start(arm: Policy | None, now: datetime, author: str, *, armed: bool, beside: bool) -> Policy | None:
+    """Return the arming, or disarming, that a start adds; None where what stands may stand. Arguments as above.
+
+    Raises:
+        Unusable: it shall run beside, and is armed.
+    """
+    version = 1 if arm is None else arm.version + 1
+    stands = arm is not None and not arm.withdrawn
+    marked = arm is not None and arm.withdrawn and arm.reason == BESIDE
+    if beside and (stands or armed):
+        raise Unusable("armed, and --beside delivers nothing: `streamproc disarm` first, or start without --beside")
+    if beside:
+        said = None if marked else arming(version, now, author=f"{author} --beside", withdrawn=True, reason=BESIDE)
+    elif armed:
+        said = None if stands else arming(version, now, author=f"{author} --armed", adopt=False)
+    else:
+        said = arming(version, now, author=author, withdrawn=True) if marked else None
+    return said
+
+
+def _told(settings: Settings, catalogue: str | None) -> str:
+    """Return what a start is told by files and the environment, the same in every version of streamproc."""
+    services = "" if catalogue is None else Catalogue.of(catalogue).model_dump_json(exclude_defaults=True)
+    return f"{settings.told()}\n{services}"
 
 
 def process_registry() -> CollectorRegistry:
@@ -287,47 +350,6 @@ def process_registry() -> CollectorRegistry:
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
     return registry
-
-
-def arming(version: int, now: datetime, *, author: str, adopt: bool = True, withdrawn: bool = False) -> Policy:
-    """Return the policy that arms the pipeline, or disarms it."""
-    return Policy(
-        policy_id=ARM,
-        kind=PolicyKind.ARM,
-        version=version,
-        starts_at=now,
-        author=author,
-        reason="disarmed" if withdrawn else "armed",
-        withdrawn=withdrawn,
-        adopt=adopt,
-    )
-
-
-def read_catalogue(settings: Settings) -> str | None:
-    """Return the service catalogue of the settings as the body of its artifact, None where none is set.
-
-    Raises:
-        Unusable: the file cannot be read or used.
-    """
-    if settings.services is None:
-        return None
-    return catalogue_of(settings.services)
-
-
-def catalogue_of(file: Path) -> str:
-    """Return a services.yaml as the body of the artifact `catalogue`.
-
-    Raises:
-        Unusable: the file cannot be read or used.
-    """
-    try:
-        given = yaml.safe_load(file.read_text())
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: dates that are none, no UTF-8
-        raise Unusable(f"{file} cannot be read: {error}") from error
-    try:
-        return Catalogue.of(orjson.dumps(given or {}).decode()).model_dump_json()
-    except (Unusable, TypeError) as error:
-        raise Unusable(f"{file}: {error}") from error
 
 
 def channels(settings: Settings, clock: Clock) -> Channels | None:
@@ -347,6 +369,7 @@ def sender_config(settings: Settings) -> SenderConfig:
     return SenderConfig(
         rate_limit=settings.pagerduty.requests_per_minute,
         fallback_after=timedelta(seconds=settings.pagerduty.notifications.fallback_after),
+        destinations=tuple(sorted({DEFAULT, *settings.pagerduty.destinations})),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import graphlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
@@ -69,6 +69,12 @@ def _empty(value: object) -> object:
     return {} if value is None else value
 
 
+FAR = 4
+"""Edges beyond which services count as unconnected: alerts three apart are hardly ever of one trouble."""
+DEEP = 2
+"""Edges within which a cause is looked for; more made its ranking no better on public incidents."""
+
+
 class Catalogue(_Entry):
     """All services by name. A topology edge goes from a service to what it depends on."""
 
@@ -117,18 +123,46 @@ class Catalogue(_Entry):
         """Return the services that need a service, by the catalogue's names."""
         return self._needed.get(self.name_of(service), frozenset())
 
-    def neighbours(self, service: str, hops: int = 1) -> frozenset[str]:
-        """Return every name, aliases too, of the services within `hops` edges of a service in either direction.
+    def distances(self, service: str) -> Mapping[str, int]:
+        """Return the services within `FAR` edges of a service in either direction, with the number of edges between.
 
-        The service's own other names are among them; the name that was asked for is not.
+        By the catalogue's names, and itself too. Empty where the catalogue knows nothing of it.
         """
-        reached = frontier = {self.name_of(service)}
-        for _ in range(hops):
-            frontier = {near for name in frontier for near in self.dependencies(name) | self.dependants(name)} - reached
-            reached = reached | frontier
-        found = self.services
-        aliases = (alias for name in reached if name in found for alias in found[name].aliases)
-        return frozenset({*reached, *aliases} - {service})
+        name = self.name_of(service)
+        if name not in self._distances:
+            self._distances[name] = self._spread(name, FAR, lambda at: self.dependencies(at) | self.dependants(at))
+        return self._distances[name]
+
+    def needs(self, service: str) -> Mapping[str, int]:
+        """Return what a service depends on within `DEEP` edges, as `distances` does."""
+        name = self.name_of(service)
+        if name not in self._deep:
+            self._deep[name] = self._spread(name, DEEP, self.dependencies)
+        return self._deep[name]
+
+    def _spread(self, name: str, most: int, edges: Callable[[str], frozenset[str]]) -> Mapping[str, int]:
+        if name not in self.services and name not in self._needed:
+            return {}
+        found, frontier = {name: 0}, [name]
+        for distance in range(1, most + 1):
+            frontier = sorted({near for at in frontier for near in edges(at)} - found.keys())
+            found.update(dict.fromkeys(frontier, distance))
+        return found
+
+    def written(self, name: str) -> Iterator[str]:
+        """Yield every way in which alerts may name a service: its name, and its aliases."""
+        yield name
+        service = self.services.get(name)
+        if service is not None:
+            yield from service.aliases
+
+    @cached_property
+    def _distances(self) -> dict[str, Mapping[str, int]]:
+        return {}
+
+    @cached_property
+    def _deep(self) -> dict[str, Mapping[str, int]]:
+        return {}
 
     @cached_property
     def _canonical(self) -> dict[str, str]:

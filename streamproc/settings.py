@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from datetime import UTC, time, timedelta, tzinfo
 from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from streamproc.core.errors import Unusable
 from streamproc.gateway.config import GatewayConfig, is_loopback
+from streamproc.policies import Policies
 from streamproc.runtime.embedded.runtime import Config as EmbeddedConfig
 from streamproc.runtime.faust.config import Config as KafkaConfig
 from streamproc.runtime.redis.config import Config as RedisConfig
@@ -112,6 +124,47 @@ class PagerDuty(Section):
     """What is demanded of connections."""
 
 
+WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_REPORT_AT = re.compile(r"(?P<day>[A-Za-z]+) (?P<hour>\d{1,2}):(?P<minute>\d{2})(?: (?P<zone>\S+))?")
+
+
+def report_at(text: str) -> tuple[int, time, tzinfo]:
+    """Return weekday (0 for Monday), time of day and time zone of `beside.report_at`.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    found = _REPORT_AT.fullmatch(" ".join(text.split()))
+    days = [] if found is None else [n for n, day in enumerate(WEEKDAYS) if day.startswith(found["day"].lower())]
+    if found is None or len(days) != 1:
+        raise ValueError("not a weekday with a time of day, for example `monday 09:00 Europe/Berlin`")
+    zone = found["zone"] or "UTC"
+    try:
+        where: tzinfo = UTC if zone == "UTC" else ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # ValueError: a name that is no path; OSError: a folder
+        raise ValueError(f"there is no time zone {zone}; name one as `Europe/Berlin`") from None
+    return days[0], time(int(found["hour"]), int(found["minute"])), where
+
+
+class Beside(Section):
+    """`run --beside`: next to another route to PagerDuty, delivering nothing; see beside.md."""
+
+    report_at: str = "monday 09:00 UTC"
+    """Weekday, time of day and time zone of the weekly report, for example `friday 16:30 Europe/Berlin`."""
+    read_every: int = Field(default=900, ge=60, le=86_400)
+    """Seconds between looks at PagerDuty's incidents, where `pagerduty.rest.api_key` is set."""
+    keep_days: int = Field(default=90, ge=14, le=366)
+    """Days that PagerDuty's incidents and the reports are kept."""
+    services: tuple[str, ...] = Field(default=(), max_length=50)
+    """Ids of the PagerDuty services whose incidents count (`PABC123`); those of all services where none is named."""
+
+    @field_validator("report_at")
+    @classmethod
+    def _readable(cls, given: str) -> str:
+        report_at(given)
+        return given
+
+
 class Logs(Section):
     """What the process says of itself."""
 
@@ -128,10 +181,14 @@ class Settings(Section):
     """Environment of alerts that name none; empty leaves it empty."""
     services: Path | None = None
     """The service catalogue (services.yaml), read at start; relative to the settings file."""
+    policies: Policies = {}
+    """Silences and maintenance windows by name. What leaves the file is withdrawn at the next start."""
     gateway: GatewayConfig = GatewayConfig()
     """HTTP in."""
     pagerduty: PagerDuty = PagerDuty()
     """PagerDuty."""
+    beside: Beside = Beside()
+    """Next to another route to PagerDuty: what is compared, and when it is reported."""
     embedded: EmbeddedConfig = EmbeddedConfig()
     """The runtime on one machine."""
     kafka: KafkaConfig = KafkaConfig()
@@ -184,6 +241,17 @@ class Settings(Section):
     def listening(self) -> GatewayConfig:
         """Return the settings of the gateway, with what is demanded of connections."""
         return self.gateway.model_copy(update={"webhook_validation": self.pagerduty.security.webhook_validation})
+
+    def told(self) -> str:
+        """Return what was given of all that decides, as JSON without defaults: the same in every version of streamproc.
+
+        The service catalogue is left out: it stands in a file of its own.
+        """
+        decides = {*_StageSections.model_fields, "environment", "policies"}
+        parts: Any = {**dict.fromkeys(decides, True), "pagerduty": {"destinations", "incidents"}}
+        given = self.model_dump(include=parts, exclude_unset=True)
+        dumped = self.model_dump(include=parts, exclude_unset=True, mode="json")
+        return json.dumps(_ordered(given, dumped), ensure_ascii=False, sort_keys=True)
 
     def stages(self) -> str:
         """Return the settings of every stage as the body of the artifact `config`; routing keys are in it."""
@@ -316,17 +384,18 @@ LISTS = frozenset({"pagerduty_webhook_secret", "kafka_bootstrap"})
 """Variables that may hold several values, with commas between."""
 
 
-def load(file: Path | None = None) -> Settings:
+def load(file: Path | None = None, over: Mapping[str, Any] | None = None) -> Settings:
     """Return the settings of a YAML file and the environment.
 
     Args:
         file: the file; without one `streamproc.yaml` in the working directory is read where there is one.
+        over: settings that stand over those of the file.
 
     Raises:
         Unusable: the file cannot be read, or says something wrong; every fault with its place, and what was meant.
     """
     chosen = file or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
-    given = {} if chosen is None else _read(chosen)
+    given = _merged({} if chosen is None else _read(chosen), over or {})
     environment = Environment()
     try:
         settings = Settings.model_validate(environment.over(given))
@@ -378,6 +447,16 @@ def _filled(given: Mapping[Any, Any], model: type[BaseModel] | None) -> dict[str
         elif inner is not None or model is None or name not in model.model_fields:
             found[name] = {}
     return found
+
+
+def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of which those of `over` stand over the others, section by section."""
+    merged = dict(under)
+    for key, value in over.items():
+        known = merged.get(key)
+        both = isinstance(known, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merged(known, value) if both else value  # type: ignore[arg-type]  # both are mappings
+    return merged
 
 
 def _put(into: dict[str, Any], path: Place, value: Any) -> None:

@@ -6,11 +6,13 @@ does not know. tests/upgrade/shapes.json holds every version that was shipped.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import AwareDatetime
 
-from streamproc.core.event import Event
+from streamproc.core.event import Event, Frozen
 from streamproc.core.step import ACTIVE, NO_PINS, ActiveRow, Pins
 from streamproc.core.table import Row, Rows, Table
 from streamproc.events.alert import Severity, Status
@@ -52,6 +54,31 @@ class SourceRow(Row):
     heard_at: AwareDatetime
 
 
+class Spot(Frozen):
+    """What is known of one kind of alert (name and service) in an incident: what likeness to others is told by."""
+
+    fingerprint: str
+    """Of the first alert of the kind."""
+    alert_id: str
+    name: str
+    service: str = ""
+    place: str = ""
+    """Where it is, for example its namespace; empty where it does not say."""
+    words: tuple[str, ...] = ()
+    """Telling words of its text, lower case."""
+    names: tuple[str, ...] = ()
+    """Services of the catalogue that its text names."""
+    since: AwareDatetime
+    """When its first alert started."""
+    at: AwareDatetime
+    """When its latest alert started."""
+
+    @cached_property
+    def telling(self) -> frozenset[str]:
+        """The words as a set."""
+        return frozenset(self.words)
+
+
 class IncidentRow(Row):
     """correlate: one incident, open or closed so lately that it may reopen."""
 
@@ -77,10 +104,31 @@ class IncidentRow(Row):
     severities: tuple[int, int, int, int] = (0, 0, 0, 0)
     """Open members by severity rank, info first."""
     reopened: int = 0
+    spots: tuple[Spot, ...] = ()
+    """What it is told by, at most 24: the first kinds of alerts, and the latest."""
+    root_candidates: tuple[str, ...] = ()
+    """Alert ids of the likeliest causes, the likeliest first."""
     pinned: dict[str, ActiveRow] = {}
     """The settings and the catalogue that it was opened with, and is decided by until it is over."""
     digest: str = ""
     """SHA-256 over what its members said, in order: the receipt's hash of the inbox slice."""
+
+    @property
+    def told_by(self) -> tuple[Spot, ...]:
+        """What likeness to it is told by: of an incident that an older version opened, its root."""
+        if self.spots or not self.total_count:
+            return self.spots
+        root = self.root
+        return (
+            Spot(
+                fingerprint=root.fingerprint,
+                alert_id=root.alert_id,
+                name=root.name,
+                service=root.service,
+                since=root.starts_at,
+                at=root.starts_at,
+            ),
+        )
 
     @property
     def severity(self) -> Severity:
@@ -109,6 +157,7 @@ class IncidentRow(Row):
             open_count=self.open_count,
             total_count=self.total_count,
             reopened=self.reopened,
+            root_candidates=self.root_candidates,
             canary=is_canary(self.root),
         )
 
@@ -145,7 +194,7 @@ class ClassRow(Row):
 class PageRow(Row):
     """escalate: what was said about one incident, to whom, and what waits to be said."""
 
-    v: int = 2
+    v: int = 3
     incident: Incident
     """As it was last decided, with its reason chain, deltas left out."""
     state: Literal["quiet", "held", "ticketed", "paged", "closed"]
@@ -266,20 +315,61 @@ def _of_policy(row: PolicyRow) -> tuple[str, ...]:
     return (label_index(asked[0].name, asked[0].value) if asked else ANY,)
 
 
-def _where(row: IncidentRow) -> tuple[str, ...]:
-    return (
-        *(service_index(row.scope, service) for service in row.services),
-        *(group_index(row.scope, group) for group in row.groups),
-    )
+BUCKET = 1800
+"""Seconds: incidents are found by the half hour in which the last alert joined, so that old ones are never read."""
 
 
-def service_index(scope: str, service: str) -> str:
-    """Return the index name under which incidents of a service stand."""
-    return f"service:{scope}/{service}"
+def bucket_of(moment: AwareDatetime) -> int:
+    """Return the half hour of a moment."""
+    return int(moment.timestamp()) // BUCKET
+
+
+def _where(row: IncidentRow) -> Iterator[str]:
+    """Yield where an incident is looked for."""
+    for spot in row.spots:
+        yield alert_index(spot.fingerprint)
+    if row.status == "resolved":
+        for kind in row.kinds:
+            yield kind_index(row.scope, kind)
+    else:
+        for group in row.groups:
+            yield group_index(row.scope, group)
+    bucket = bucket_of(row.resolved_at or row.joined_at)
+    for service in row.services:
+        yield service_index(row.scope, service, bucket)
+    for spot in row.spots:
+        yield name_index(row.scope, spot.name, bucket)
+        for named in spot.names:
+            yield named_index(row.scope, named, bucket)
+
+
+def alert_index(fingerprint: str) -> str:
+    """Return the index name under which incidents stand that an alert was in."""
+    return f"alert:{fingerprint}"
+
+
+def kind_index(scope: str, kind: str) -> str:
+    """Return the index name of closed incidents that had a kind of alert."""
+    return f"kind:{scope}/{kind}"
+
+
+def service_index(scope: str, service: str, bucket: int) -> str:
+    """Return the index name of incidents of a service that took an alert, or were resolved, in a half hour."""
+    return f"service:{bucket}:{scope}/{service.lower()}"
+
+
+def name_index(scope: str, name: str, bucket: int) -> str:
+    """Return the index name of incidents with an alert name, as `service_index` does."""
+    return f"name:{bucket}:{scope}/{name}"
+
+
+def named_index(scope: str, service: str, bucket: int) -> str:
+    """Return the index name of incidents whose texts name a service, as `service_index` does."""
+    return f"named:{bucket}:{scope}/{service.lower()}"
 
 
 def group_index(scope: str, group: str) -> str:
-    """Return the index name under which incidents of a source group stand."""
+    """Return the index name under which open incidents of a source group stand."""
     return f"group:{scope}/{group}"
 
 
@@ -287,8 +377,20 @@ def _by_dedup_key(row: IntentRow) -> tuple[str, ...]:
     return () if row.last is None else (row.last.dedup_key,)
 
 
+OPEN_STATES = ("quiet", "held", "ticketed", "paged", "acknowledged")
+"""How an open incident stands: the state of its row, or `acknowledged` where it is paged and a person has taken it."""
+
+
+def open_index(state: str) -> str:
+    """Return the index name under which the open incidents of a state are counted."""
+    return f"open:{state}"
+
+
 def _open_page(row: PageRow) -> tuple[str, ...]:
-    return () if row.state == "closed" else ("open",)
+    if row.state == "closed":
+        return ()
+    taken = row.state == "paged" and row.acknowledged_by
+    return ("open", open_index("acknowledged" if taken else row.state))
 
 
 EVERY = "every"

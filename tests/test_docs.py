@@ -13,6 +13,7 @@ import yaml
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import Metric
 
+from streamproc.beginning import catalogue_of
 from streamproc.cli import COMMANDS, load
 from streamproc.core.fold import FOLD, UNINTENDED, FoldReason
 from streamproc.gateway.refusal import ErrorBody
@@ -24,12 +25,13 @@ from streamproc.runtime.metrics import Metrics
 from streamproc.runtime.reconcile_metrics import ReconcileMetrics
 from streamproc.runtime.redis.metrics import RedisMetrics
 from streamproc.runtime.sender_metrics import SenderMetrics
+from streamproc.runtime.standing_metrics import StandingMetrics
 from streamproc.runtime.traces.otlp import counter
 from streamproc.runtime.worker_metrics import WorkerMetrics
-from streamproc.service import catalogue_of
 from streamproc.services import Catalogue, problems
 from streamproc.settings import Settings
 from streamproc.settings import load as load_settings
+from streamproc.shadow.metrics import ShadowMetrics
 from streamproc.topology import TOPOLOGY
 
 ROOT = Path(__file__).parents[1]
@@ -196,9 +198,11 @@ def _metrics() -> Iterator[tuple[str, str, frozenset[str]]]:
     WorkerMetrics(TOPOLOGY, registry)
     RedisMetrics(registry)
     HeartMetrics(registry)
+    ShadowMetrics(registry, SystemClock())
     ReconcileMetrics(registry)
     Telemetry(registry)
     NodeLatency(TOPOLOGY, registry, SystemClock())
+    StandingMetrics(tuple, registry)
     counter(registry)
     for family in registry.collect():
         if family.name.endswith("_created"):

@@ -7,7 +7,7 @@ import pytest
 
 from streamproc.core.errors import Unusable
 from streamproc.events.alert import Link
-from streamproc.services import CATALOGUE, Catalogue, problems
+from streamproc.services import CATALOGUE, DEEP, FAR, Catalogue, problems
 
 
 def catalogue(**services: Any) -> Catalogue:
@@ -23,20 +23,38 @@ SHOP = catalogue(
 
 
 @pytest.mark.parametrize(
-    ("service", "hops", "near"),
+    ("service", "distances", "needs"),
     [
-        pytest.param("web", 1, {"api", "api-v2", "gateway"}, id="what it needs, by every name"),
-        pytest.param("db", 1, {"postgres", "api", "api-v2", "gateway"}, id="what needs it, and its own alias"),
-        pytest.param("postgres", 1, {"db", "api", "api-v2", "gateway"}, id="asked for by an alias"),
-        pytest.param("web", 2, {"api", "api-v2", "gateway", "db", "postgres", "redis"}, id="two hops"),
-        pytest.param("redis", 1, {"api", "api-v2", "gateway"}, id="a dependency that is not in the catalogue"),
-        pytest.param("api", 0, {"api-v2", "gateway"}, id="no hops: its other names"),
-        pytest.param("lonely", 3, set(), id="no edges"),
-        pytest.param("stranger", 3, set(), id="unknown"),
+        pytest.param(
+            "web",
+            {"web": 0, "api": 1, "db": 2, "redis": 2},
+            {"web": 0, "api": 1, "db": 2, "redis": 2},
+            id="what it needs, by the catalogue's names",
+        ),
+        pytest.param("db", {"db": 0, "api": 1, "redis": 2, "web": 2}, {"db": 0}, id="what needs it"),
+        pytest.param("postgres", {"db": 0, "api": 1, "redis": 2, "web": 2}, {"db": 0}, id="asked for by an alias"),
+        pytest.param(
+            "redis", {"redis": 0, "api": 1, "db": 2, "web": 2}, {"redis": 0}, id="a dependency not in the catalogue"
+        ),
+        pytest.param("lonely", {"lonely": 0}, {"lonely": 0}, id="no edges"),
+        pytest.param("stranger", {}, {}, id="unknown"),
     ],
 )
-def test_neighbours(service: str, hops: int, near: set[str]) -> None:
-    assert SHOP.neighbours(service, hops) == near
+def test_how_far_services_are_apart(service: str, distances: dict[str, int], needs: dict[str, int]) -> None:
+    for _ in range(2):
+        assert SHOP.distances(service) == distances
+        assert SHOP.needs(service) == needs
+
+
+def test_nothing_is_followed_further_than_it_pays() -> None:
+    long = catalogue(**{f"s{at}": {"depends_on": [f"s{at + 1}"]} for at in range(8)})
+    assert long.distances("s0") == {f"s{at}": at for at in range(FAR + 1)}
+    assert long.needs("s1") == {f"s{at + 1}": at for at in range(DEEP + 1)}
+
+
+def test_every_name_that_alerts_may_say() -> None:
+    assert list(SHOP.written("api")) == ["api", "api-v2", "gateway"]
+    assert list(SHOP.written("stranger")) == ["stranger"]
 
 
 def test_edges_go_from_a_service_to_what_it_depends_on() -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -25,7 +25,12 @@ from streamproc.state import (
     PageRow,
     PolicyRow,
     SampleRow,
+    Spot,
+    bucket_of,
     group_index,
+    kind_index,
+    name_index,
+    named_index,
     service_index,
 )
 
@@ -85,6 +90,8 @@ def policy(**changes: Any) -> PolicyRow:
     return PolicyRow(policy=Policy.model_validate({**given, **changes}))
 
 
+SPOT = Spot(fingerprint="fp:v1:x", alert_id="x", name="Down", names=("cache",), since=T0, at=T0)
+BUCKET_OF_T0 = bucket_of(T0)
 MATCHER = Matcher(name="a", op="=", value="b")
 
 
@@ -95,9 +102,25 @@ def page(state: Any) -> PageRow:
 
 INDEXES = [
     pytest.param(
-        INCIDENT.names(incident(services=("web", "db"), groups=("g",))),
-        ("service:prod/web", "service:prod/db", "group:prod/g"),
-        id="incident",
+        INCIDENT.names(incident(services=("web", "DB"), groups=("g",), spots=(SPOT,), kinds=("k",))),
+        (
+            "alert:fp:v1:x",
+            "group:prod/g",
+            f"service:{BUCKET_OF_T0}:prod/web",
+            f"service:{BUCKET_OF_T0}:prod/db",
+            f"name:{BUCKET_OF_T0}:prod/Down",
+            f"named:{BUCKET_OF_T0}:prod/cache",
+        ),
+        id="open incident",
+    ),
+    pytest.param(
+        INCIDENT.names(
+            incident(
+                status="resolved", resolved_at=T0 + timedelta(hours=1), services=("web",), groups=("g",), kinds=("k",)
+            )
+        ),
+        ("kind:prod/k", f"service:{BUCKET_OF_T0 + 2}:prod/web"),
+        id="resolved incident",
     ),
     pytest.param(INCIDENT.names(None), (), id="forgotten"),
     pytest.param(MEMBER.names(MemberRow(incident_id="i", member=ROOT)), ("i",), id="member"),
@@ -117,8 +140,8 @@ INDEXES = [
     ),
     pytest.param(POLICY.names(policy(kind="arm", policy_id="arm")), (), id="arming"),
     pytest.param(POLICY.names(policy(withdrawn=True)), (), id="withdrawn policy"),
-    pytest.param(PAGE.names(page("paged")), ("open",), id="open page"),
-    pytest.param(PAGE.names(page("quiet")), ("open",), id="quiet page"),
+    pytest.param(PAGE.names(page("paged")), ("open", "open:paged"), id="open page"),
+    pytest.param(PAGE.names(page("quiet")), ("open", "open:quiet"), id="quiet page"),
     pytest.param(PAGE.names(page("closed")), (), id="closed page"),
     pytest.param(HEARD.names(HeardRow(at=T0)), (), id="heard"),
     pytest.param(HEARD.names(HeardRow(at=T0, answer=True)), ("answer",), id="answered"),
@@ -132,9 +155,14 @@ def test_indexes(names: tuple[str, ...], wanted: tuple[str, ...]) -> None:
 
 
 def test_scopes_and_names_do_not_run_into_one_another() -> None:
-    assert service_index("a:b", "c") != service_index("a", "b:c")
-    assert group_index("a:b", "c") != group_index("a", "b:c")
-    assert service_index("a", "b") != group_index("a", "b")
+    indexes = (service_index, name_index, named_index)
+    made = [index(scope, name, 1) for index in indexes for scope, name in (("a:b", "c"), ("a", "b:c"))]
+    made += [index(scope, name) for index in (group_index, kind_index) for scope, name in (("a:b", "c"), ("a", "b:c"))]
+    assert len(set(made)) == len(made)
+
+
+def test_the_bucket_is_the_half_hour() -> None:
+    assert bucket_of(T0) == bucket_of(T0 + timedelta(minutes=29)) == bucket_of(T0 + timedelta(minutes=30)) - 1
 
 
 def test_tables_have_names_of_their_own_and_a_bound() -> None:

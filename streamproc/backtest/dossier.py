@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from streamproc.events.alert import Severity
+
 FIRST, LAST = 6, 14
 """Publications of an incident that are kept for its timeline: so many of its beginning and of its end."""
 ACTIONS = {"page": "page", "ticket": "ticket", "hold": "suppress", "none": "suppress"}
@@ -44,9 +46,11 @@ class Dossier:
     incident_id: str
     opened_at: str
     root_alert: str = ""
+    root_candidates: list[str] = field(default_factory=list)
     rule: str = ""
     service: str = ""
     severity: str = ""
+    """The worst that it had."""
     title: str = ""
     resolved_at: str | None = None
     alerts: list[str] = field(default_factory=list)
@@ -70,22 +74,24 @@ class Dossier:
         """Take in a publication: the incident as JSON, and the same as bytes."""
         root = told["root"]
         self.root_alert, self.rule, self.service = root["alert_id"], root["name"], told["service"]
-        self.severity, self.title, self.total = told["severity"], told["title"], told["total_count"]
+        self.root_candidates = told["root_candidates"] or [root["alert_id"]]
+        self.title, self.total = told["title"], told["total_count"]
         self.resolved_at = told["resolved_at"] if told["status"] == "resolved" else None
         self.publications.add(value)
         if self.resolved_at is None or not self.standing:
+            self.severity = max(filter(None, (self.severity, told["severity"])), key=lambda each: Severity(each).rank)
             self.standing = _decision(told)
             self.reasons[told["decision"]["action"], told["decision"]["reason"]] = None
 
     def line(self) -> dict[str, Any]:
-        """Return its line of `incidents.jsonl`. The pipeline names one root; it ranks no others."""
+        """Return its line of `incidents.jsonl`."""
         return {
             "incident_id": self.incident_id,
             "opened_at": self.opened_at,
             "resolved_at": self.resolved_at,
             "alerts": self.alerts,
             "root_alert": self.root_alert,
-            "root_candidates": [self.root_alert],
+            "root_candidates": self.root_candidates,
         }
 
     @property

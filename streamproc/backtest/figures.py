@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from streamproc import __version__
 from streamproc.backtest.ledger import STORIES, Ledger, Totals
 from streamproc.backtest.reading import HELD_BYTES, NAMED, OUT_OF_ORDER, Tally
-from streamproc.backtest.replay import AFTER, Replay
+from streamproc.backtest.replay import AFTER
 
 RULES = 30
 """Alert rules that the report names."""
@@ -19,7 +19,17 @@ SAMPLE = 10
 """Services of the topology that are named of those that no alert named."""
 
 
-@dataclass(frozen=True, slots=True)
+class Played(Protocol):
+    """What was played, from requests or from recorded inboxes."""
+
+    ledger: Ledger
+    reasons: dict[str, Counter[str]]
+    """How often each stage decided what."""
+    feedback: Counter[str]
+    """Feedback by what became of it: `applied`, `unknown_alert`, or `unused` and the field."""
+
+
+@dataclass(slots=True)
 class Inputs:
     """What the backtest was given."""
 
@@ -30,7 +40,7 @@ class Inputs:
     has_catalogue: bool
 
 
-def report(replay: Replay, inputs: Inputs, *, complete: bool) -> dict[str, Any]:
+def report(replay: Played, inputs: Inputs, *, complete: bool) -> dict[str, Any]:
     """Return the figures of a replay."""
     ledger = replay.ledger
     totals = ledger.totals
@@ -127,7 +137,7 @@ def _services(totals: Totals) -> list[dict[str, Any]]:
     ]
 
 
-def _feedback(replay: Replay, tally: Tally) -> dict[str, Any]:
+def _feedback(replay: Played, tally: Tally) -> dict[str, Any]:
     counted = replay.feedback
     unused = {name.removeprefix("unused_"): counted[name] for name in sorted(counted) if name.startswith("unused_")}
     notes = [f"`{name}`: nothing in the pipeline learns from it yet" for name in unused]

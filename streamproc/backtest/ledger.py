@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import heapq
+import sys
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -13,6 +14,7 @@ import orjson
 
 from streamproc.backtest.dossier import UNSURE, Dossier
 from streamproc.core.record import Record
+from streamproc.events.alert import Alert
 from streamproc.events.escalation import Escalation, PageAction
 from streamproc.sinks.pagerduty.encode import encode
 
@@ -38,6 +40,28 @@ class Files(Protocol):
 
     def write(self, name: str, line: dict[str, Any]) -> None:
         """Append a line to `incidents`, `decisions` or `pages`."""
+
+
+class Watcher(Protocol):
+    """Who wants to know of every page, what it covers and why."""
+
+    def opened(self, episode: Mapping[str, Any]) -> None:
+        """An alert began to fire: the episode as JSON."""
+
+    def published(self, dossier: Dossier, told: Mapping[str, Any], at: datetime) -> None:
+        """An incident was published: the publication as JSON."""
+
+    def named(self, incident_id: str, alert_id: str) -> None:
+        """The producer named one more notification of an alert that the incident holds."""
+
+    def called(self, dossier: Dossier, said: Escalation, at: datetime) -> None:
+        """A trigger opened an alert at PagerDuty: somebody is called."""
+
+    def ended(self, incident_id: str, dedup_key: str) -> None:
+        """That alert was resolved at PagerDuty."""
+
+    def closed(self, dossier: Dossier) -> None:
+        """Nothing more can come of an incident."""
 
 
 @dataclass(slots=True)
@@ -110,6 +134,7 @@ class Ledger:
         self._fresh: dict[str, tuple[str, str]] = {}
         self._waiting: dict[str, str] = {}
         self._stories: list[tuple[int, str, Dossier]] = []
+        self._watcher: Watcher | None = None
         self._takes: dict[bytes, Callable[[Record], None]] = {
             b"alert.v1": self._alert,
             b"episode.v1": self._episode,
@@ -123,6 +148,10 @@ class Ledger:
     def stories(self) -> list[Dossier]:
         """The largest incidents, the largest first."""
         return [dossier for _, _, dossier in sorted(self._stories, key=lambda each: (-each[0], each[1]))]
+
+    def tell(self, watcher: Watcher) -> None:
+        """Tell somebody of every page from now on."""
+        self._watcher = watcher
 
     def take(self, record: Record) -> None:
         """Take note of one record."""
@@ -145,6 +174,8 @@ class Ledger:
             else:  # the producer names each notification of it anew
                 dossier.alerts.append(alert_id)
                 self._decide(alert_id, at, dossier.incident_id, dossier.standing)
+                if self._watcher is not None:
+                    self._watcher.named(dossier.incident_id, alert_id)
         self._fresh.clear()
         while self._resolved and now - self._resolved[0][0] > FINAL_AFTER:
             _, incident_id = self._resolved.popleft()
@@ -166,24 +197,29 @@ class Ledger:
     # -- records --------------------------------------------------------------------------------------------------
 
     def _alert(self, record: Record) -> None:
-        alert = orjson.loads(record.value)
+        alert = record.event if isinstance(record.event, Alert) else Alert.decode(record.value, record.headers)
         totals = self.totals
         totals.notifications += 1
-        rule = totals.rules.setdefault(alert["name"], Rule())
+        rule = totals.rules.get(alert.name)
+        if rule is None:
+            rule = totals.rules[alert.name] = Rule()
         rule.notifications += 1
-        totals.seen_services.add(alert["service"])
-        if alert["status"] != "firing":
+        totals.seen_services.add(alert.service)
+        if alert.status != "firing":
             return
         totals.firing += 1
-        if alert["alert_id"] not in self.of:
+        if alert.alert_id not in self.of:
             rule.alerts += 1
             totals.alerts += 1
-            self.of[alert["alert_id"]] = ""
-            self._fresh[alert["alert_id"]] = (alert["fingerprint"], moment(record))
+            self.of[sys.intern(alert.alert_id)] = ""  # another replay over the same alerts shares them
+            self._fresh[alert.alert_id] = (alert.fingerprint, moment(record))
 
     def _episode(self, record: Record) -> None:
         episode = orjson.loads(record.value)
-        self.totals.episodes += episode["change"] == "opened"
+        if episode["change"] == "opened":
+            self.totals.episodes += 1
+            if self._watcher is not None:
+                self._watcher.opened(episode)
         fresh = self._fresh.pop(episode["alert"]["alert_id"], None)
         if fresh is not None:
             self._waiting[episode["alert"]["alert_id"]] = fresh[1]
@@ -197,6 +233,8 @@ class Ledger:
             self.totals.incidents += 1
             self.totals.rules.setdefault(told["root"]["name"], Rule()).incidents += 1
         dossier.publish(told, record.value)
+        if self._watcher is not None:
+            self._watcher.published(dossier, told, record.now)
         for member in told["joined"]:
             if member["muted_by"]:
                 self.totals.muted[member["muted_by"]] += 1
@@ -229,13 +267,15 @@ class Ledger:
         body["routing_key"] = masked(said.routing_key)
         self._files.write("pages", {"at": at, "incident_id": said.incident_id, "body": body})
         if said.action is PageAction.TRIGGER:
-            self._triggered(dossier, said.dedup_key, record.now)
+            self._triggered(dossier, said, record.now)
         elif said.action is PageAction.RESOLVE:
             self.totals.resolves += 1
             dossier.open_keys.discard(said.dedup_key)
+            if self._watcher is not None:
+                self._watcher.ended(said.incident_id, said.dedup_key)
 
-    def _triggered(self, dossier: Dossier, dedup_key: str, now: datetime) -> None:
-        totals, calls = self.totals, dedup_key not in dossier.open_keys
+    def _triggered(self, dossier: Dossier, said: Escalation, now: datetime) -> None:
+        totals, calls = self.totals, said.dedup_key not in dossier.open_keys
         rule = totals.rules.setdefault(dossier.rule, Rule())
         day = totals.days.setdefault(now.date().isoformat(), Counter())
         if not calls:
@@ -244,7 +284,9 @@ class Ledger:
             rule.updates += 1
             day["updates"] += 1
             return
-        dossier.open_keys.add(dedup_key)
+        dossier.open_keys.add(said.dedup_key)
+        if self._watcher is not None:
+            self._watcher.called(dossier, said, now)
         totals.calls += 1
         dossier.calls += 1
         rule.calls += 1
@@ -269,6 +311,8 @@ class Ledger:
     def _close(self, dossier: Dossier) -> None:
         del self._open[dossier.incident_id]
         self._files.write("incidents", dossier.line())
+        if self._watcher is not None:
+            self._watcher.closed(dossier)
         action, reason = dossier.outcome
         self.totals.outcomes[action, reason] += 1
         for held in sorted(why for said, why in dossier.reasons if said == "hold"):

@@ -14,7 +14,7 @@ import orjson
 from streamproc.core.errors import Unusable
 
 LINES = ("incidents", "decisions", "pages")
-FILES = frozenset({*(f"{name}.jsonl" for name in LINES), "report.json", "report.html"})
+FILES = frozenset({*(f"{name}.jsonl" for name in LINES), "report.json", "report.html", "difference.json"})
 
 
 class Output:
@@ -27,6 +27,11 @@ class Output:
     def write(self, name: str, line: dict[str, Any]) -> None:
         """Append a line to `incidents`, `decisions` or `pages`."""
         self._lines[name].write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+
+    @property
+    def folder(self) -> Path:
+        """Where they are written; what else stands here when the context ends is moved, too."""
+        return self._folder
 
     def report(self, name: str, text: bytes) -> None:
         """Write a whole file."""

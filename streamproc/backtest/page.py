@@ -12,7 +12,10 @@ from jinja2 import FileSystemLoader, StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import Markup
 
+from streamproc.backtest.contrast import Contrast, Row
 from streamproc.backtest.dossier import Dossier
+from streamproc.backtest.spoken import FATES, Sentence, became, by_rule, ended, instead, parted, summary, words
+from streamproc.core.event import Scalar
 from streamproc.events.escalation import Page
 from streamproc.events.incident import Incident
 from streamproc.views import IncidentView, incident_view
@@ -22,6 +25,16 @@ DAYS = 120
 """Days that have a bar of their own; of a longer recording the last ones are drawn."""
 MEMBERS = 30
 """Alerts of an incident that are listed."""
+RULES = 15
+"""Rules whose pages differ that are listed."""
+DIFFERENCES = 100
+"""Differences that are told."""
+SENT = {"trigger delivered": "PagerDuty is told", "resolve delivered": "PagerDuty is told that it is over"}
+"""What was sent, in words for a timeline; everything is delivered here."""
+TIMERS = frozenset({"forgotten", "put_off"})
+"""Reasons of deduplicate that are about no notification."""
+IDENTITIES = frozenset({"incident"})
+"""Figures of a chain that the page shows anyway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +58,31 @@ class Bar:
     note: str
 
 
-def render(figures: Mapping[str, Any], dossiers: Sequence[Dossier]) -> bytes:
-    """Return the page."""
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One difference in pages, in words."""
+
+    row: Row
+    what: str
+    became: str
+    """What became of its alert instead, where no page covers it; else empty."""
+    parted: str
+    ended: str
+    weighs: str
+    """`missed`, `more`, `later`, or empty."""
+
+
+def render(
+    figures: Mapping[str, Any], dossiers: Sequence[Dossier], sentence: Sentence, found: Contrast | None = None
+) -> bytes:
+    """Return the page.
+
+    Args:
+        figures: of `report.json`.
+        dossiers: incidents to tell in full.
+        sentence: what a reason of a stage means.
+        found: the difference to a second configuration, None where there is none.
+    """
     pages = ImmutableSandboxedEnvironment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -54,7 +90,7 @@ def render(figures: Mapping[str, Any], dossiers: Sequence[Dossier]) -> bytes:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pages.filters.update(moment=moment, count=count)
+    pages.filters.update(moment=moment, count=count, figure=figure)
     style = Markup((TEMPLATES / "report.css").read_text("utf-8"))  # noqa: S704  a file of this package, not input
     per_day = figures["pages"]["per_day"]
     content = {
@@ -66,8 +102,38 @@ def render(figures: Mapping[str, Any], dossiers: Sequence[Dossier]) -> bytes:
         "most_a_day": max((day["pages"] + day["updates"] for day in per_day), default=0),
         "stories": [told for dossier in dossiers if (told := story(dossier)) is not None],
         "members_shown": MEMBERS,
+        "says": sentence,
+        "hidden": IDENTITIES,
+        "sent": SENT,
+        "notifications": {why: n for why, n in figures["suppressed_repeats"].items() if why not in TIMERS},
+        "versus": None if found is None else versus(found, sentence),
     }
     return pages.get_template("report.html").render(content).encode()
+
+
+def versus(found: Contrast, sentence: Sentence) -> dict[str, Any]:
+    """Return what the page says of a difference."""
+    counts = found.difference.counts()
+    rules = by_rule(found.difference)
+    return {
+        "a": found.names[0],
+        "b": found.names[1],
+        "counts": counts,
+        "became": [(number, FATES[fate]) for fate, number in became(found).items()],
+        "summary": summary(found.difference, found.names[1]),
+        "share": (counts["pages_b"] - counts["pages_a"]) / counts["pages_a"] if counts["pages_a"] else None,
+        "differing": len(found.difference.differing),
+        "rules": rules[:RULES],
+        "rules_left_out": max(0, len(rules) - RULES),
+        "rows": [_told(row, found, sentence) for row in found.rows[:DIFFERENCES]],
+    }
+
+
+def _told(row: Row, found: Contrast, sentence: Sentence) -> Told:
+    pair = row.pair
+    fate = instead(found.fates.get(row.alert), sentence) if pair.missed else ""
+    weighs = "missed" if pair.missed else "more" if pair.more else "later" if pair.later else ""
+    return Told(row, words(pair), fate, parted(row, sentence), ended(row, sentence), weighs)
 
 
 def story(dossier: Dossier) -> Story | None:
@@ -101,3 +167,10 @@ def moment(at: datetime | str | None) -> str:
 def count(number: int) -> str:
     """Return a number with separators."""
     return f"{number:,}"
+
+
+def figure(value: Scalar) -> str:
+    """Return a figure of a reason chain."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

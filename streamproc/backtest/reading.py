@@ -19,6 +19,7 @@ import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from streamproc.core.errors import Unusable
+from streamproc.ports import Entry
 from streamproc.services import Catalogue, Service
 from streamproc.sources import SOURCES
 
@@ -86,6 +87,14 @@ class Judgement(BaseModel):
     """The producer's own id of the occurrence, as in the outputs."""
     field: LabelField
     value: bool | int | str
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Records that came in beside the traffic: what people did at PagerDuty, and what they wanted."""
+
+    at: datetime
+    entries: tuple[Entry, ...]
 
 
 class _Edge(BaseModel):

@@ -9,30 +9,32 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from itertools import chain
 
 from pydantic import SecretStr
 
 from streamproc.backtest.ledger import Files, Ledger
 from streamproc.backtest.reading import Beside, Judgement, Line
-from streamproc.core.fold import CONFIG, Folded
+from streamproc.beginning import arming, settings_of
+from streamproc.core.fold import Folded
+from streamproc.core.record import Record
 from streamproc.events.escalation import Escalation, Outcome, Verdict
 from streamproc.events.feedback import Feedback, FeedbackKind
 from streamproc.ports import Entry
 from streamproc.runtime.clock import ManualClock
 from streamproc.runtime.engine import Engine
-from streamproc.runtime.passing import PassingJournal
+from streamproc.runtime.passing import PassingJournal, Tap
 from streamproc.runtime.reports import outcome
-from streamproc.service import arming
-from streamproc.services import CATALOGUE, DEFAULT_DESTINATION
+from streamproc.services import DEFAULT_DESTINATION
 from streamproc.settings import Settings
 from streamproc.stages.escalate import Destination
 from streamproc.state import MEMBER, MemberRow
 from streamproc.topology import LETTERS, TOPICS, TOPOLOGY
-from streamproc.versions import activation
+from streamproc.versions import switched
 
 AFTER = timedelta(hours=2)
 """Timers go on for so long after the last line: what is held, updated or escalated then is decided."""
+MOST_DECODED = 20_000
+"""Rows that each node keeps decoded: about 50 MB of alerts, so that the repeats of as many need no decoding."""
 AUTHOR = "backtest"
 MADE_UP_KEY = "0" * 32
 """Routing key of `default` where the settings have none: else nothing would page."""
@@ -45,9 +47,10 @@ class Replay:
         settings: what would run.
         catalogue: body of the service catalogue, None for none.
         files: where the outputs' lines go.
+        tap: is shown every record, after the ledger; it must only take notes. None where nobody else reads along.
     """
 
-    def __init__(self, settings: Settings, catalogue: str | None, files: Files) -> None:
+    def __init__(self, settings: Settings, catalogue: str | None, files: Files, tap: Tap | None = None) -> None:
         self.reasons: dict[str, Counter[str]] = {}
         """How often each stage decided what."""
         self.feedback: Counter[str] = Counter()
@@ -59,7 +62,7 @@ class Replay:
         tickets = {each.ticket_routing_key.get_secret_value() for each in destinations if each.ticket_routing_key}
         self.ledger = Ledger(files, frozenset(tickets - keys))
         inboxes = {node.name: node.inbox.name for node in TOPOLOGY}
-        self._journal = PassingJournal(TOPICS, inboxes, self.ledger.take)
+        self._journal = PassingJournal(TOPICS, inboxes, _both(self.ledger.take, tap))
         self._clock: ManualClock | None = None
 
     def run(self, lines: Iterable[Line], beside: Iterable[Judgement | Beside], stop: Callable[[], bool]) -> bool:
@@ -111,14 +114,11 @@ class Replay:
         clock.set(max(moment, clock.now()))
 
     def _begin(self, now: datetime) -> None:
-        """Make the engine, and put settings, catalogue and arming into the log: armed from the start, none adopted."""
+        """Make the engine, and put settings, policies and arming into the log: armed from the start, none adopted."""
         self._clock = ManualClock(now)
-        self._engine = Engine(TOPOLOGY, LETTERS, self._journal, self._clock, self)
+        self._engine = Engine(TOPOLOGY, LETTERS, self._journal, self._clock, self, MOST_DECODED)
         self._rows = self._engine.part("decide").rows
-        bodies = ((CONFIG, self._settings.stages()), (CATALOGUE.name, self._catalogue))
-        entries = chain.from_iterable(
-            activation(kind, body, None, author=AUTHOR, reason=AUTHOR) for kind, body in bodies if body is not None
-        )
+        entries = switched(settings_of(self._settings, self._catalogue), {}, (), now, AUTHOR, AUTHOR)
         arm = Entry.of("policies", arming(1, now, author=AUTHOR, adopt=False))
         self._append([*entries, arm])
 
@@ -178,6 +178,18 @@ class Replay:
             at=judgement.at,
         )
         self._append([Entry.of("feedback", event, incident_id)])
+
+
+def _both(first: Tap, second: Tap | None) -> Tap:
+    if second is None:
+        return first
+    also = second
+
+    def take(record: Record) -> None:
+        first(record)
+        also(record)
+
+    return take
 
 
 def delivered(said: Escalation) -> Outcome:

@@ -6,14 +6,15 @@ from typing import Annotated
 
 import typer
 
+from streamproc.beginning import BESIDE, arming
 from streamproc.commands.common import DEFAULT_DATA, Author, ConfigFile, DataDir, Yes, confirm, login
 from streamproc.commands.console import count_of
 from streamproc.commands.site import STATUS, OnKafka, Site, opened, when
+from streamproc.core.errors import Unusable
 from streamproc.events.feedback import ARM, Policy
 from streamproc.ports import Entry
 from streamproc.runtime.clock import SystemClock
 from streamproc.runtime.embedded.desk import SqliteDesk
-from streamproc.service import arming
 
 Adopt = Annotated[
     bool,
@@ -40,6 +41,8 @@ def arm(
         if known is not None and not known.withdrawn:
             typer.echo(f"Armed already, by {known.author} at {known.starts_at:%Y-%m-%d %H:%M:%S} UTC.")
             return
+        if known is not None and known.reason == BESIDE:
+            raise Unusable("it runs --beside, and so delivers nothing: start it without --beside, then arm it")
         standing = count_of(site.desk.status().open_incidents, "incident")
         fate = "adopted with one summary and no page" if adopt else "paged as if new"
         confirm(f"Pages will go out from now on. {standing} open now will be {fate}. Arm?", yes=yes)

@@ -13,6 +13,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from streamproc import settings as configuration
+from streamproc.beginning import read_catalogue
 from streamproc.commands.common import PROBLEMS, AsJson, ConfigFile
 from streamproc.commands.console import columns, count_of, show
 from streamproc.core.errors import Unusable
@@ -20,7 +21,7 @@ from streamproc.core.step import Everywhere, Topology
 from streamproc.core.topic import Topic
 from streamproc.gateway.config import check_binding
 from streamproc.runtime.clock import SystemClock
-from streamproc.service import channels, read_catalogue
+from streamproc.service import channels
 from streamproc.services import Catalogue, problems
 from streamproc.settings import Settings
 from streamproc.stages.escalate import DEFAULT
@@ -81,6 +82,10 @@ def findings(config: Path | None) -> Iterator[Finding]:
     yield from _channels(settings)
 
 
+BESIDE = ("shadow",)
+"""Topics that commands and the follower of a candidate use, and no node does."""
+
+
 def agreement(topology: Topology, topics: Mapping[str, Topic]) -> Iterator[Finding]:
     """Yield where the catalogue of topics and the topology do not fit together."""
     bad = False
@@ -89,7 +94,7 @@ def agreement(topology: Topology, topics: Mapping[str, Topic]) -> Iterator[Findi
             bad = True
             said = f"{node.inbox.name} may hold {name}, which {node.name} does not take"
             yield Finding(Level.PROBLEM, "topics", said)
-    used = {LETTERS.name}
+    used = {LETTERS.name, *BESIDE}
     for node in topology:
         written = (one.topic if isinstance(one, Everywhere) else one for one in node.writes)
         used |= {node.inbox.name, *(topic.name for topic in written)}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import annotated_types
-from pydantic import BaseModel, SecretStr
+from pydantic import AwareDatetime, BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
@@ -136,6 +136,7 @@ _NAMES: dict[Any, str] = {
     SecretStr: "text (secret)",
     Path: "path of a file",
     timedelta: "span of time",
+    AwareDatetime: "moment (ISO 8601 with an offset)",
 }
 
 

@@ -14,6 +14,7 @@ from streamproc.commands.fields import settings_tree
 from streamproc.commands.reference import settings_page, topics_page, topics_readme
 from streamproc.commands.schemas import events, written
 from streamproc.core.errors import Unusable
+from streamproc.policytest.schema import policy_tests_schema
 from streamproc.topology import TOPICS, TOPOLOGY
 
 
@@ -52,6 +53,7 @@ def _files() -> Iterator[tuple[str, str]]:
     known = events()
     for name, kind in known.items():
         yield f"schemas/{name}.json", written(kind)
+    yield "schemas/policy-test.json", policy_tests_schema()
     yield "docs/settings.md", settings_page(settings_tree())
     yield "docs/topics.md", topics_page(TOPICS, known)
     yield "topics/README.md", topics_readme(TOPICS, TOPOLOGY)

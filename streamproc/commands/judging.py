@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 import orjson
 
+from streamproc.beginning import arming
 from streamproc.commands.alertmanager import Group
 from streamproc.core.event import DeadLetter
 from streamproc.core.fold import CONFIG
@@ -16,7 +17,6 @@ from streamproc.events.raw import RawAlert
 from streamproc.ports import Entry
 from streamproc.runtime.clock import ManualClock
 from streamproc.runtime.memory import Memory, MemoryJournal
-from streamproc.service import arming
 from streamproc.services import CATALOGUE
 from streamproc.settings import Settings
 from streamproc.sources.alertmanager import NAME

@@ -6,9 +6,11 @@ What knows Kafka is imported inside the functions: Faust and aiokafka take a sec
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 import typer
@@ -16,6 +18,7 @@ import typer
 from streamproc import settings as configuration
 from streamproc.commands.common import PROBLEMS, AsJson, ConfigFile, Host, Port, gateway_at
 from streamproc.commands.console import count_of, listing, show
+from streamproc.core.errors import Unusable
 
 topics = typer.Typer(no_args_is_help=True, help="Topics at the broker: apply, check, describe.")
 
@@ -81,19 +84,23 @@ def worker(
     armed: Annotated[
         bool, typer.Option("--armed", help="Page from the first moment: no dry run, nothing is adopted.")
     ] = False,
+    beside: Annotated[
+        bool, typer.Option("--beside", help="Next to another route to PagerDuty: deliver nothing, armed or not.")
+    ] = False,
 ) -> None:
     """Run one worker of the pipeline on Kafka: decisions, and pages to PagerDuty.
 
     Any number share the work, up to one for each partition. Kill one at any moment: the others go on where it was. It
     ends itself with a code from 70 to 76 where it cannot keep a promise; let a supervisor start it again.
     """
-    from streamproc.commands.run import serve  # noqa: PLC0415  loads the embedded runtime
+    from streamproc.commands.run import refuse_both, serve  # noqa: PLC0415  loads the embedded runtime
     from streamproc.distributed import working  # noqa: PLC0415  loads Faust
     from streamproc.runtime.logs import configure  # noqa: PLC0415  with the others
 
+    refuse_both(armed=armed, beside=beside)
     settings = configuration.load(config)
     configure(settings.logs.level, settings.logs.form)
-    pipeline = partial(working, settings, armed=armed, host=host, port=port)
+    pipeline = partial(working, settings, armed=armed, host=host, port=port, beside=beside)
     serve(settings, pipeline)
 
 
@@ -108,16 +115,32 @@ def gateway(
             help="Folder for a copy of what is shown: a restart then has it at once. Made anew without it.",
         ),
     ] = None,
+    beside: Annotated[
+        bool,
+        typer.Option(
+            "--beside",
+            help="Watch another route to PagerDuty, and report weekly; needs --mirror, and one gateway alone.",
+        ),
+    ] = False,
 ) -> None:
     """Run one gateway of the pipeline on Kafka: alerts in, incidents to look at.
 
     Any number may run behind a load balancer. An alert is acknowledged once it is on every replica in sync.
     """
+    from uvicorn.loops.auto import auto_loop_factory  # noqa: PLC0415  loads uvloop, where there is one
+
     from streamproc.commands.run import serve  # noqa: PLC0415  loads the embedded runtime
     from streamproc.distributed import taking_in  # noqa: PLC0415  loads Faust
     from streamproc.runtime.logs import configure  # noqa: PLC0415  with the others
 
     settings = gateway_at(configuration.load(config), host, port)
     configure(settings.logs.level, settings.logs.form)
+    pipeline: Callable[..., AbstractAsyncContextManager[Any]]
     pipeline = partial(taking_in, settings, mirror, renew=partial(configuration.load, config))
-    serve(settings, pipeline)
+    if beside:
+        from streamproc.commands.beside import beside_of  # noqa: PLC0415  only who runs beside needs it
+
+        if mirror is None:
+            raise Unusable("--beside keeps what it knows of PagerDuty in the folder of --mirror: name one")
+        pipeline = beside_of(settings, mirror, pipeline)
+    serve(settings, pipeline, auto_loop_factory())

@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from streamproc import settings as configuration
+from streamproc.beginning import catalogue_of
 from streamproc.commands.common import ConfigFile
 from streamproc.commands.console import columns, count_of, show
 from streamproc.commands.pdcatalogue import PULLED, Holdings, merged, pulled, remarks
@@ -23,7 +24,6 @@ from streamproc.commands.services import MARKS, STYLES, differences
 from streamproc.commands.written import write_whole
 from streamproc.core.errors import Unusable
 from streamproc.runtime.logs import configure
-from streamproc.service import catalogue_of
 from streamproc.services import Catalogue, problems
 from streamproc.settings import Settings
 from streamproc.sinks.pagerduty.resources import OnCall

@@ -13,16 +13,18 @@ from pydantic import BaseModel
 
 from streamproc import topology
 from streamproc.core.event import Event, Explained
+from streamproc.events.shadow import Difference, Progress
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 ROOT = topology.__name__.partition(".")[0]
+OUTSIDE: tuple[type[Event], ...] = (Difference, Progress)
+"""Events that no node of the topology takes or emits."""
 
 
 def events() -> dict[str, type[Event]]:
-    """Return every event that travels, by wire name: all are known once the topology is loaded."""
-    found = {
-        kind.TYPE: kind for kind in _subclasses(Event) if kind is not Explained and kind.__module__.startswith(ROOT)
-    }
+    """Return every event that travels, by wire name: all are known once the topology is loaded, but for `OUTSIDE`."""
+    kinds = (*_subclasses(Event), *OUTSIDE)
+    found = {kind.TYPE: kind for kind in kinds if kind is not Explained and kind.__module__.startswith(ROOT)}
     return dict(sorted(found.items()))
 
 

@@ -10,12 +10,12 @@ import typer
 from rich.text import Text
 
 from streamproc import settings as configuration
+from streamproc.beginning import catalogue_of
 from streamproc.commands.common import DEFAULT_DATA, PROBLEMS, Author, ConfigFile, DataDir, login
 from streamproc.commands.console import columns, count_of, show
 from streamproc.commands.site import POLICIES, OnKafka, Site, opened, when
 from streamproc.core.errors import Unusable
 from streamproc.core.step import ActiveRow
-from streamproc.service import catalogue_of
 from streamproc.services import CATALOGUE, Catalogue, Service, problems
 from streamproc.settings import Settings
 from streamproc.versions import activation

@@ -155,6 +155,7 @@ def _pages(pages: Sequence[Page]) -> RenderableType:
             f" {page.message}".rstrip(),
             f" · {page.destination} (key ...{page.routing_key_hint})" if page.routing_key_hint else "",
             f" · {late.total_seconds():.1f} s after the decision{tries}",
+            (f" · #{page.seq}", "dim"),
             ("\n" + " · ".join(filter(None, (because, page.summary))), "dim"),
         )
         table.add_row(Text(clock_time(page.sent_at), "dim"), Text(page.action, "bold"), told)

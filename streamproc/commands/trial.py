@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from streamproc import settings as configuration
+from streamproc.beginning import catalogue_of, read_catalogue
 from streamproc.commands.alertmanager import Firing, fetch
 from streamproc.commands.common import AsJson, ConfigFile
 from streamproc.commands.console import columns, count_of, severity, show
@@ -18,7 +19,6 @@ from streamproc.commands.judging import Judged, judge
 from streamproc.commands.story import ACTIONS, because
 from streamproc.events.incident import Action
 from streamproc.runtime.clock import SystemClock
-from streamproc.service import catalogue_of, read_catalogue
 from streamproc.stages.escalate import DEFAULT
 from streamproc.views import IncidentView
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import PurePath
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from pydantic import TypeAdapter
 
@@ -55,8 +55,7 @@ FOLD = "fold"
 UNINTENDED = frozenset({FoldReason.UNDECODABLE, FoldReason.UNKNOWN_TYPE, FoldReason.REJECTED, FoldReason.FAILED})
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
+class Observation(NamedTuple):
     """How often something was decided in a batch: the counter behind the metrics."""
 
     stage: str
@@ -73,7 +72,6 @@ class Folded:
     changes: dict[RowKey, Row | None] = field(default_factory=dict)
     written: dict[RowKey, bytes | None] = field(default_factory=dict)
     """The changes as durable storage keeps them."""
-    wakes: list[Wake] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     observations: Counter[Observation] = field(default_factory=Counter)
     oldest: dict[str, Record] = field(default_factory=dict)
@@ -99,16 +97,23 @@ class Lookups:
         Raises:
             Defect: the log activated a version whose body it does not hold.
         """
+        return self.once(name, checksum, lambda: decode(self._body(name, checksum)))
+
+    def once(self, name: str, checksum: str, make: Callable[[], T]) -> T:
+        """Return what is made of a version, made once; a version says the same for ever."""
         known = self._decoded.get((name, checksum))
         if known is None:
-            body = self._find(checksum)
-            if body is None:
-                message = f"version {checksum[:12]} of {name} is activated, but the log does not hold it"
-                raise Defect(message)
-            known = self._decoded[name, checksum] = decode(body)
+            known = self._decoded[name, checksum] = make()
             while len(self._decoded) > MOST_DECODED:
                 del self._decoded[next(iter(self._decoded))]
         return cast("T", known)
+
+    def _body(self, name: str, checksum: str) -> str:
+        body = self._find(checksum)
+        if body is None:
+            message = f"version {checksum[:12]} of {name} is activated, but the log does not hold it"
+            raise Defect(message)
+        return body
 
 
 class Overlay:
@@ -123,6 +128,7 @@ class Overlay:
         self.pins: Pins = NO_PINS
         """Versions that count for the event at hand instead of the activated ones."""
         self._names: dict[RowKey, tuple[str, ...]] = {}
+        self._found: dict[RowKey, tuple[Row | None, tuple[str, ...]]] = {}
         self._plus: dict[tuple[str, str], set[str]] = {}
         self._minus: dict[tuple[str, str], set[str]] = {}
 
@@ -132,7 +138,7 @@ class Overlay:
             return self.record[address]
         if address in self.batch:
             return self.batch[address]
-        return self._base.get(address)
+        return self._base.touch(address)
 
     def get(self, table: Table[R], key: str) -> R | None:
         """Return the row, or None."""
@@ -144,7 +150,8 @@ class Overlay:
     def keys(self, table: Table[Any], index: str) -> list[str]:
         """Return the keys of the rows that stand under `index`, sorted."""
         plus, minus = self._moved(table, index)
-        return sorted((self._base.under(table.name, index) - minus) | plus)
+        stands = self._base.under(table.name, index)
+        return sorted((stands - minus) | plus) if stands or plus else []
 
     def count(self, table: Table[Any], index: str) -> int:
         """Return how many rows stand under `index`."""
@@ -160,7 +167,7 @@ class Overlay:
         for address, row in self.record.items():
             if address.table != table.name:
                 continue
-            was, stands = index in self._names_of(address), index in table.names(row)
+            was, stands = index in self._names_of(address), index in self._names_now(table, address, row)
             if was != stands:
                 plus, minus = _move(set(plus), set(minus), address.key, stands=stands)
         return plus, minus
@@ -169,6 +176,13 @@ class Overlay:
         """Return the index names of a row before this record."""
         names = self._names.get(address)
         return self._base.names(address) if names is None else names
+
+    def _names_now(self, table: Table[Any], address: RowKey, row: Row | None) -> tuple[str, ...]:
+        """Return the index names of a row that this record changed, found once: an incident stands under dozens."""
+        known = self._found.get(address)
+        if known is None or known[0] is not row:
+            known = self._found[address] = (row, table.names(row))
+        return known[1]
 
     def _counting(self, kind: str) -> ActiveRow | None:
         return self.pins.get(kind) or self.get(ACTIVE, kind)
@@ -197,21 +211,29 @@ class Overlay:
 
         return self._lookups.load(f"{CONFIG}/{stage.name}", checksum, decode)
 
+    def configs(self, node: Node, checksum: str | None) -> Mapping[str, StageConfig]:
+        """Return the settings of every stage of a node, by the stage's name."""
+
+        def every() -> dict[str, StageConfig]:
+            return {stage.name: self.config(stage, checksum) for stage in node.stages}
+
+        return every() if checksum is None else self._lookups.once(f"{CONFIG} of {node.name}", checksum, every)
+
     def keep(self) -> None:
         """Take the changes of the record into the batch."""
         for address, row in self.record.items():
             table = self._tables[address.table]
             if table.index is not None:
-                before, after = self._names_of(address), table.names(row)
-                for name in before:
-                    if name not in after:
+                before, after = self._names_of(address), self._names_now(table, address, row)
+                if before != after:
+                    for name in set(before).difference(after):
                         self._shift(address, name, stands=False)
-                for name in after:
-                    if name not in before:
+                    for name in set(after).difference(before):
                         self._shift(address, name, stands=True)
-                self._names[address] = after
+                    self._names[address] = after
         self.batch.update(self.record)
         self.record = {}
+        self._found = {}
 
     def _shift(self, address: RowKey, name: str, *, stands: bool) -> None:
         at = (address.table, name)
@@ -290,21 +312,21 @@ class _Run:
     ) -> None:
         self.weighed = weighed
         self.node = node
-        self.overlay = Overlay(rows, {table.name: table for table in node.tables}, lookups)
+        self.overlay = Overlay(rows, node.by_name, lookups)
         self.folded = Folded(position)
         self.letters = letters
         self.emits: list[Outgoing] = []
         self.refused: list[DeadLetter] = []
         self.seen: list[Observation] = []
+        self.decided: list[Observation] = []
         self.followed: Followed | None = None
-        self.checksum: str | None = None
-        self.configs: dict[str, StageConfig] = {}
+        self.stamp = b""
+        self.configs: Mapping[str, StageConfig] = {}
         self._configure()
 
     def _configure(self) -> None:
         active = self.overlay.get(ACTIVE, CONFIG)
-        self.checksum = None if active is None else active.checksum
-        self.configs = {stage.name: self.overlay.config(stage, self.checksum) for stage in self.node.stages}
+        self.configs = self.overlay.configs(self.node, None if active is None else active.checksum)
 
     def all(self, records: Sequence[Record]) -> Folded:
         for record in records:
@@ -325,7 +347,7 @@ class _Run:
             self._refuse(record, position.now, FoldReason.UNDECODABLE, letter)
             self._close(record, position.now)
             return
-        stale = False
+        stale, self.stamp = False, b""
         try:
             stale = self._decide(record, now)
             if self.weighed:
@@ -353,7 +375,9 @@ class _Run:
             self._refuse(record, now, FoldReason.UNKNOWN_TYPE, letter)
             return False
         try:
-            event = kind.decode(record.value, self.followed.headers() if self.followed else record.headers)
+            event = record.event
+            if event is None or self.followed is not None:  # an event may keep the span of this node
+                event = kind.decode(record.value, self.followed.headers() if self.followed else record.headers)
         except ValueError as error:  # pydantic's ValidationError is one
             letter = DeadLetter(reason=FoldReason.UNDECODABLE, detail=str(error))
             self._refuse(record, now, FoldReason.UNDECODABLE, letter)
@@ -388,18 +412,25 @@ class _Run:
 
     def _run(self, event: Event, record: Record, now: datetime, first: int) -> None:
         """Give an event to the first stage from `first` on that takes its type, else to the topics that declare it."""
-        for at in range(first, len(self.node.stages)):
-            stage = self.node.stages[at]
-            if type(event) in stage.takes or (isinstance(event, Wake) and at == first):
-                break
+        if isinstance(event, Wake):
+            at = first
         else:
-            self._publish(event, now)
-            return
+            for at in self.node.takers.get(type(event), ()):
+                if at >= first:
+                    break
+            else:
+                self._publish(event, now)
+                return
+        stage = self.node.stages[at]
         if self.followed is not None and not self.followed.incident_id:
             self.followed.incident_id = getattr(event, "incident_id", "")
         step = self._step(stage, event, now)
         self._accept(stage, step)
-        why = Why(stage=stage.name, reason=str(step.reason), now=now, origin=record.origin, figures=dict(step.figures))
+        if not step.emit:
+            return
+        why = Why.trusted(
+            stage=stage.name, reason=str(step.reason), now=now, origin=record.origin, figures=dict(step.figures)
+        )
         before = event.trail if isinstance(event, Explained) else ()
         for emitted in step.emit:
             if isinstance(emitted, DeadLetter):
@@ -422,7 +453,7 @@ class _Run:
         return step
 
     def _accept(self, stage: Stage, step: Step) -> None:
-        owned = {table.name for table in stage.owns}
+        owned = stage.owned
         due = {RowKey(wake.table, wake.key): wake.due for wake in step.wake}
         for address, row in step.changes.items():
             if address.table not in owned:
@@ -446,12 +477,13 @@ class _Run:
         value = event.encode()
         if len(value) > LARGEST:
             raise Rejected(TOO_LARGE, f"its {event.TYPE} would have {len(value)} bytes; {LARGEST} at most fit")
-        headers = {"type": event.TYPE.encode(), "now": iso(now), **event.extra_headers()}
+        self.stamp = self.stamp or iso(now)
+        headers = {"type": event.TYPE.encode(), "now": self.stamp, **event.extra_headers()}
         if self.followed is not None:
             headers[TRACEPARENT] = self.followed.span.header()
         for topic, everywhere in routes:
             key = str(getattr(event, topic.key)).encode() if topic.key and not everywhere else b""
-            self.emits.append(Outgoing(topic.name, key, value, headers, everywhere))
+            self.emits.append(Outgoing(topic.name, key, value, headers, everywhere, event))
 
     def _refuse(self, record: Record, now: datetime, reason: FoldReason | None, letter: DeadLetter) -> None:
         """Turn the record, or the part of it that a stage named, into a dead letter."""
@@ -488,7 +520,7 @@ class _Run:
         folded = self.folded
         folded.emits.extend(self.emits)
         folded.dead_letters.extend(self.refused)
-        folded.observations.update(self.seen)
+        self.decided.extend(self.seen)
         if self.followed is not None and self.followed.parent.sampled:
             folded.followed.append(self.followed)
         self.overlay.keep()
@@ -498,11 +530,7 @@ class _Run:
         folded = self.folded
         folded.changes = self.overlay.batch
         folded.written = encode_rows(folded.changes)
-        folded.wakes = [
-            Wake(table=address.table, key=address.key, due=row.wake_at)
-            for address, row in folded.changes.items()
-            if row is not None and row.wake_at is not None
-        ]
+        folded.observations = Counter(self.decided)
         for letter in folded.dead_letters:
             headers = {"type": letter.TYPE.encode(), "now": iso(letter.now or folded.position.now)}
             folded.emits.append(Outgoing(self.letters.name, letter.letter_id.encode(), letter.encode(), headers))

@@ -14,12 +14,8 @@ SCOPE_PART = 48
 
 def digest(*parts: str) -> str:
     """Return the SHA-256 of `parts` with explicit lengths, so that "ab" + "c" differs from "a" + "bc"."""
-    state = hashlib.sha256()
-    for part in parts:
-        raw = part.encode("utf-8", "surrogatepass")
-        state.update(b"%d:" % len(raw))
-        state.update(raw)
-    return state.hexdigest()
+    raw = [part.encode("utf-8", "surrogatepass") for part in parts]
+    return hashlib.sha256(b"".join([b"%d:%b" % (len(each), each) for each in raw])).hexdigest()
 
 
 def fingerprint(source: str, labels: Mapping[str, str]) -> str:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import lru_cache
 from types import MappingProxyType
+from typing import NamedTuple
+
+from streamproc.core.event import Event
 
 EMPTY: Mapping[str, bytes] = MappingProxyType({})
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """One record of an inbox partition, as the runtime hands it to the fold."""
 
     topic: str
@@ -22,9 +23,11 @@ class Record:
     stamp: datetime
     """When the log took it (UTC)."""
     key: bytes = b""
-    headers: Mapping[str, bytes] = field(default_factory=lambda: EMPTY)
+    headers: Mapping[str, bytes] = EMPTY
+    event: Event | None = None
+    """What `value` holds, where it has not left the process that made it; None where only the bytes tell."""
 
-    @cached_property
+    @property
     def now(self) -> datetime:
         """The moment (UTC) that counts for decisions: the header `now`, stamped once at raw; else `stamp`.
 
@@ -34,15 +37,7 @@ class Record:
         stamped = self.headers.get("now")
         if stamped is None:
             return self.stamp
-        moment = datetime.fromisoformat(stamped.decode())
-        if moment.tzinfo is None:
-            message = "the header `now` has no UTC offset"
-            raise ValueError(message)
-        try:
-            return moment.astimezone(UTC)
-        except OverflowError as error:
-            message = "the header `now` is outside the calendar in UTC"
-            raise ValueError(message) from error
+        return _moment(stamped)
 
     @property
     def origin(self) -> str:
@@ -50,8 +45,20 @@ class Record:
         return f"{self.topic}/{self.partition}/{self.offset}"
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+@lru_cache(maxsize=256)  # all that comes of one record has its stamp
+def _moment(stamped: bytes) -> datetime:
+    moment = datetime.fromisoformat(stamped.decode())
+    if moment.tzinfo is None:
+        message = "the header `now` has no UTC offset"
+        raise ValueError(message)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        message = "the header `now` is outside the calendar in UTC"
+        raise ValueError(message) from error
+
+
+class Outgoing(NamedTuple):
     """A record that a fold emits; `everywhere` sends it to every partition of the topic."""
 
     topic: str
@@ -59,10 +66,11 @@ class Outgoing:
     value: bytes
     headers: Mapping[str, bytes]
     everywhere: bool = False
+    event: Event | None = None
+    """What `value` holds, where it may be handed on as it is."""
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(NamedTuple):
     """How far a node has folded one inbox partition. A row like any other, committed with the rest."""
 
     next_offset: int

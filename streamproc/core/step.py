@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -26,8 +26,7 @@ class StageConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One decision: which rows change, why, what to publish and when to look again."""
 
     changes: Mapping[RowKey, Row | None]
@@ -37,7 +36,7 @@ class Step:
     emit: tuple[Event, ...] = ()
     wake: tuple[Wake, ...] = ()
     """One for every changed row with a `wake_at`, with the same moment."""
-    figures: Mapping[str, Scalar] = field(default_factory=lambda: NOTHING)
+    figures: Mapping[str, Scalar] = NOTHING
     """What the reason was decided on; goes into the reason chain."""
 
 
@@ -77,6 +76,11 @@ class Stage:
     unintended: frozenset[str] = frozenset()
     """Reasons that say something went wrong outside (counted and logged as such); all others are intended."""
 
+    @cached_property
+    def owned(self) -> frozenset[str]:
+        """Names of the tables that it owns."""
+        return frozenset(table.name for table in self.owns)
+
 
 @dataclass(frozen=True, slots=True)
 class Everywhere:
@@ -109,6 +113,11 @@ class Node:
         return (ACTIVE, *(table for stage in self.stages for table in stage.owns))
 
     @cached_property
+    def by_name(self) -> Mapping[str, Table[Any]]:
+        """The tables by their names."""
+        return {table.name: table for table in self.tables}
+
+    @cached_property
     def owner(self) -> Mapping[str, int]:
         """Position in the chain of the stage that owns a table."""
         return {table.name: at for at, stage in enumerate(self.stages) for table in stage.owns}
@@ -120,6 +129,12 @@ class Node:
         for stage in self.stages:
             taken.extend(stage.takes)
         return {kind.TYPE: kind for kind in taken}
+
+    @cached_property
+    def takers(self) -> Mapping[type[Event], tuple[int, ...]]:
+        """Positions in the chain of the stages that take a type, in order."""
+        kinds = {kind for stage in self.stages for kind in stage.takes}
+        return {kind: tuple(at for at, stage in enumerate(self.stages) if kind in stage.takes) for kind in kinds}
 
     @cached_property
     def relays_activations(self) -> bool:

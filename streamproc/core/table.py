@@ -123,12 +123,24 @@ class ArtifactKind(Generic[T]):
     decode: Callable[[str], T]
 
 
-class RowStore:
-    """The committed rows of one node partition."""
+MOST_DECODED = 256
+"""Rows that a partition keeps decoded: of what comes in together, much is about the same incidents."""
 
-    def __init__(self, tables: Iterable[Table[Any]]) -> None:
+
+class RowStore:
+    """The committed rows of one node partition.
+
+    Args:
+        tables: of the node.
+        most_decoded: rows that are kept decoded, beside the bytes of all.
+    """
+
+    def __init__(self, tables: Iterable[Table[Any]], most_decoded: int = MOST_DECODED) -> None:
         self._tables = {table.name: table for table in tables}
         self._rows: dict[RowKey, bytes] = {}
+        self._decoded: dict[RowKey, Row] = {}
+        self._decoded_before: dict[RowKey, Row] = {}
+        self._half = most_decoded // 2
         self._index: dict[tuple[str, str], set[str]] = {}
         self._under: dict[RowKey, tuple[str, ...]] = {}
 
@@ -139,6 +151,24 @@ class RowStore:
         """Return the decoded row, or None."""
         raw = self._rows.get(address)
         return None if raw is None else self._tables[address.table].decode(address.key, raw)
+
+    def touch(self, address: RowKey) -> Row | None:
+        """Return the decoded row, or None, and keep it decoded. For the fold alone: others may be other threads."""
+        row = self._decoded.get(address)
+        if row is not None:
+            return row
+        raw = self._rows.get(address)
+        if raw is None:
+            return None
+        row = self._decoded_before.get(address) or self._tables[address.table].decode(address.key, raw)
+        self._remember(address, row)
+        return row
+
+    def _remember(self, address: RowKey, row: Row) -> None:
+        """Keep a row decoded. The older half goes at once, which costs less than to know what was used last."""
+        if len(self._decoded) >= self._half:
+            self._decoded_before, self._decoded = self._decoded, {}
+        self._decoded[address] = row
 
     def raw(self) -> Mapping[RowKey, bytes]:
         """Return every row as its bytes."""
@@ -169,6 +199,7 @@ class RowStore:
             raise _newer(address, "and its table is not known here")
         row: Row = self._tables[address.table].decode(address.key, raw)
         self._put(address, row, raw)
+        self._remember(address, row)
         return None if row.wake_at is None else Wake(table=address.table, key=address.key, due=row.wake_at)
 
     def apply(self, changes: Mapping[RowKey, Row | None]) -> dict[RowKey, bytes | None]:
@@ -183,9 +214,11 @@ class RowStore:
             raw = written[address]
             if row is None or raw is None:
                 self._rows.pop(address, None)
+                self._decoded.pop(address, None)
                 self._reindex(address, ())
             else:
                 self._put(address, row, raw)
+                self._remember(address, row)
 
     def _put(self, address: RowKey, row: Row, raw: bytes) -> None:
         self._rows[address] = raw
@@ -197,12 +230,12 @@ class RowStore:
         before = self._under.get(address, ())
         if before == now_under:
             return
-        for name in before:
+        for name in set(before).difference(now_under):
             bucket = self._index[address.table, name]
             bucket.discard(address.key)
             if not bucket:
                 del self._index[address.table, name]
-        for name in now_under:
+        for name in set(now_under).difference(before):
             self._index.setdefault((address.table, name), set()).add(address.key)
         if now_under:
             self._under[address] = now_under

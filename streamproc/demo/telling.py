@@ -109,7 +109,17 @@ class Teller:
         return News(page.sent_at, Verb.SENT, words, f"deliver/{page.verdict}")
 
 
-_JOINS = frozenset({Correlated.SAME_GROUP, Correlated.SAME_SERVICE, Correlated.NEIGHBOUR})
+_JOINS = frozenset(
+    {
+        Correlated.SAME_ALERT,
+        Correlated.SAME_GROUP,
+        Correlated.SAME_SERVICE,
+        Correlated.NEIGHBOUR,
+        Correlated.NAMED,
+        Correlated.ALIKE,
+        Correlated.SAME_KIND,
+    }
+)
 _SAYS: dict[str, tuple[Verb, str]] = {
     Escalated.LEARNED_PAGE: (Verb.PAGE, "the model is sure: worth a page"),
     Escalated.LEARNED_QUIET: (Verb.TICKET, "the model is sure: no page"),

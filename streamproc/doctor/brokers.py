@@ -8,7 +8,7 @@ from datetime import datetime
 
 from streamproc.core.errors import Transient, Unusable
 from streamproc.doctor.finding import HARMFUL, NOTICED, SET_CLOCK, Finding, State
-from streamproc.runtime.faust import topics
+from streamproc.runtime.faust import rights, topics
 from streamproc.runtime.faust.client import (
     AIOKafkaAdminClient,
     KafkaError,
@@ -28,10 +28,6 @@ FETCH, DESCRIBE_TRANSACTIONS = 1, 65
 """Kafka's numbers of requests."""
 OLDEST_FETCH = 4
 """Kafka 4.0 takes no older fetch (KIP-896)."""
-READ, DESCRIBE = 3, 8
-"""Kafka's numbers of operations; a set of them is an integer with these bits."""
-UNKNOWN = -(2**31)
-"""What an operation set is where the broker does not say."""
 TRANSACTION = 1
 REACH = "is kafka.bootstrap right, and does the broker advertise an address that this machine reaches?"
 MOST_SHOWN = 5
@@ -124,10 +120,13 @@ def standing(name: str, group: GroupStanding) -> Finding:
 async def find_rights(config: Config) -> list[Finding]:
     """Return what we may not do, as far as brokers tell without anything being done.
 
-    A producer's id is asked for (the right to write), transactional ids and the group are described. That the rights on
-    each single topic suffice shows only when it is written to.
+    A producer's id is asked for, topics, transactional ids and the group are described. Whether a transactional id may
+    be written to shows only when a worker starts.
     """
-    found: list[Finding] = []
+    names = (topic.name for topic in topics.wanted(TOPICS, TOPOLOGY, config))
+    needs = dict.fromkeys(names, (rights.READ, rights.WRITE))
+    lacks = await rights.lacking(config, needs, works=False)
+    found = []
     async with _admin(config) as client:
         name = config.transactional_id(TOPOLOGY[0].name, 0)
         try:
@@ -136,28 +135,13 @@ async def find_rights(config: Config) -> list[Finding]:
             if not error.retriable:  # else nobody has asked this cluster before, and it makes its list of them now
                 mend = f"allow Describe and Write on transactional ids that begin with {config.group_id}-"
                 found.append(_refused(f"transactional id {name}", error, mend))
-        mend = f"allow Read and Describe on the group {config.group_id}"
-        try:
-            (told,) = await client.describe_consumer_groups([config.group_id], None, include_authorized_operations=True)
-        except KafkaError as error:
-            if not error.retriable:
-                found.append(_refused(f"group {config.group_id}", error, mend))
-        else:
-            if missing := lacking(told.groups[0][6] if len(told.groups[0]) > 6 else UNKNOWN):  # noqa: PLR2004  Kafka's layout
-                said = f"group {config.group_id}: this user may not {' or '.join(missing)}"
-                found.append(Finding("kafka rights", State.FAIL, said, mend))
+        lacks += await rights.of_group(client, config)
+    found += [Finding("kafka rights", State.FAIL, lack.what, lack.mend) for lack in lacks]
     try:
         await close_producer(await writer(config))
     except KafkaError as error:
         found.append(_refused("producing", error, "allow Write on the topics, and IdempotentWrite on an old cluster"))
     return found or [Finding("kafka rights", State.OK, "to produce, to commit and to join the group")]
-
-
-def lacking(operations: int) -> list[str]:
-    """Return which operations that a worker needs of its group are not in a set of them."""
-    if operations == UNKNOWN:
-        return []
-    return [name for name, bit in (("read", READ), ("describe", DESCRIBE)) if not operations & (1 << bit)]
 
 
 def _refused(what: str, error: KafkaError, mend: str) -> Finding:

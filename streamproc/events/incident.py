@@ -114,6 +114,9 @@ class Incident(Explained):
     """Service of the root alert."""
     services: tuple[str, ...] = ()
     root: Member
+    """The alert that is likeliest the cause."""
+    root_candidates: tuple[str, ...] = ()
+    """Alert ids of the likeliest causes, the likeliest first, at most three."""
     opened_at: AwareDatetime
     resolved_at: AwareDatetime | None = None
     changed_at: AwareDatetime
@@ -144,4 +147,5 @@ class Reconsider(Event):
     scope: str
     incident_id: str
     fingerprint: str = ""
+    """Members up to this one have been marked; empty for none."""
     reason: str = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +14,7 @@ from streamproc import __version__
 from streamproc.gateway import console, feedback, ingest, operations, refusal
 from streamproc.gateway.access import Gate, Keys
 from streamproc.gateway.config import GatewayConfig
+from streamproc.gateway.pagerduty import Foreign
 from streamproc.gateway.room import Room
 from streamproc.gateway.telemetry import INGEST_ROUTE, Observed, Telemetry
 from streamproc.gateway.tracing import Tracing
@@ -67,6 +68,7 @@ def build(
     probed: operations.Probed | None = None,
     traces: Traces | None = None,
     reconciliation: Callable[[], ReconciliationStatus] = operations.not_reconciled,
+    hear_foreign: Callable[[Foreign], Awaitable[None]] | None = None,
 ) -> FastAPI:
     """Return the gateway.
 
@@ -80,6 +82,7 @@ def build(
         probed: what `/ready` asks, where that is not the desk: alerts may be taken before what is shown has caught up.
         traces: where spans of ingest requests go; None where none are made.
         reconciliation: how the comparison with PagerDuty stands; called on the event loop.
+        hear_foreign: told of incidents of PagerDuty that are not ours, where somebody wants that.
     """
     telemetry = Telemetry(registry)
     keys = keys or Keys(config)
@@ -89,7 +92,7 @@ def build(
     refusal.install(app, config.retry_after)
     app.add_middleware(Observed, telemetry=telemetry)
     app.include_router(operations.health(probed or desk, registry))
-    app.include_router(feedback.router(config, inlet, desk, gate, keys, telemetry, room, clock))
+    app.include_router(feedback.router(config, inlet, desk, gate, keys, telemetry, room, clock, hear_foreign))
     app.include_router(operations.router(config, inlet, desk, gate, reconciliation))
     app.include_router(console.router(desk, gate, clock))
     return app

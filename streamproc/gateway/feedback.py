@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -18,7 +18,7 @@ from streamproc.gateway.access import Gate, Keys
 from streamproc.gateway.body import Hold, read_body, read_json
 from streamproc.gateway.config import GatewayConfig
 from streamproc.gateway.durable import append
-from streamproc.gateway.pagerduty import read, signed
+from streamproc.gateway.pagerduty import Foreign, foreign, read, signed
 from streamproc.gateway.refusal import ErrorBody, Refusal, unprocessable
 from streamproc.gateway.room import Room
 from streamproc.gateway.telemetry import Telemetry
@@ -142,8 +142,9 @@ def router(
     telemetry: Telemetry,
     room: Room,
     clock: Callable[[], datetime],
+    hear_foreign: Callable[[Foreign], Awaitable[None]] | None = None,
 ) -> APIRouter:
-    """Return the routes."""
+    """Return the routes; `hear_foreign` is told of incidents that are not ours, before their webhook is answered."""
     routes = APIRouter(tags=["feedback"])
 
     async def take(feedback: Feedback, seconds: float) -> None:
@@ -171,6 +172,10 @@ def router(
             return WebhookTaken(accepted=1, outcome=heard.outcome)
         if heard.outcome == "unreadable":
             log.error("A signed PagerDuty webhook has an unknown shape and was dropped.", webhook_id=webhook_id)
+        if hear_foreign is not None and heard.outcome in ("foreign", "unjoined"):
+            told = foreign(body)
+            if told is not None:
+                await hear_foreign(told)
         telemetry.feedback.labels(heard.outcome).inc()
         return WebhookTaken(accepted=0, outcome=heard.outcome)
 

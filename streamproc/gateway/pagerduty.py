@@ -9,9 +9,10 @@ import hashlib
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from streamproc.core.identity import SUFFIX, scope_of
 from streamproc.events.feedback import Feedback, FeedbackKind
@@ -59,6 +60,63 @@ class Heard:
     """The kind of the feedback; else `ignored` (a type without use), `unjoined` (names no incident key), `foreign`
     (an incident that is not ours) or `unreadable`."""
     feedback: Feedback | None = None
+
+
+class ForeignIncident(BaseModel):
+    """An incident that is not ours, as a webhook shows it; unknown fields are none of our business."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, use_attribute_docstrings=True)
+
+    id: str
+    number: int = 0
+    title: str = ""
+    status: Literal["triggered", "acknowledged", "resolved"]
+    incident_key: str | None = None
+    urgency: Literal["high", "low"] = "high"
+    html_url: str | None = None
+    created_at: AwareDatetime
+    service: _Reference = _Reference()
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """What happened to an incident that is not ours."""
+
+    kind: FeedbackKind
+    incident_id: str
+    """PagerDuty's id of it."""
+    at: datetime
+    by: str
+    """Who did it, empty where nobody is named."""
+    person: bool
+    incident: ForeignIncident | None
+    """The incident itself; None where the webhook only names it, as that of a note does."""
+
+
+def foreign(body: bytes) -> Foreign | None:
+    """Return what a webhook says of an incident that is not ours; None where it says nothing, or cannot be read.
+
+    Args:
+        body: the raw body, of which `read` said `foreign` or `unjoined`.
+    """
+    try:
+        event = _Webhook.model_validate_json(body).event
+        kind = _kind(event)
+        if kind is None or event.occurred_at is None:
+            return None
+        named = event.data.get("incident")
+        if isinstance(named, dict):
+            shown, incident_id = None, str(named.get("id") or "")
+        else:
+            shown = ForeignIncident.model_validate(event.data)
+            incident_id = shown.id
+    except ValidationError:
+        return None
+    if not incident_id:
+        return None
+    by = (event.agent.summary if event.agent else None) or ""
+    person = event.agent is not None and (event.agent.type or "").startswith("user")
+    return Foreign(kind, incident_id, event.occurred_at, by[:VALUE_LIMIT], person, shown)
 
 
 def signed(header: str, body: bytes, secrets: Sequence[bytes]) -> bool:

@@ -79,11 +79,17 @@ class Telemetry:
         for status in STATUSES:
             self.requests.labels(INGEST_ROUTE, str(status))
         self.seconds.labels(INGEST_ROUTE)
+        self._answered: dict[tuple[str, int], tuple[Counter, Histogram]] = {}  # bounded by routes and statuses
 
     def answered(self, route: str, status: int, started: float) -> None:
         """Count an answer; `started` is of `perf_counter`."""
-        self.requests.labels(route, str(status)).inc()
-        self.seconds.labels(route).observe(perf_counter() - started)
+        answered = self._answered.get((route, status))
+        if answered is None:  # looking a series up costs more than counting in it
+            answered = self.requests.labels(route, str(status)), self.seconds.labels(route)
+            self._answered[route, status] = answered
+        requests, seconds = answered
+        requests.inc()
+        seconds.observe(perf_counter() - started)
 
 
 def dropped(registry: CollectorRegistry) -> Counter:

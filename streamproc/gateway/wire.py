@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import resource
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from prometheus_client import Counter
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from streamproc.gateway.joining import Joining
 from streamproc.gateway.refusal import Refusal, Reply
 
 MOST_CONNECTIONS = 4096
@@ -96,6 +97,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         """Begin to wait for a head; somebody else may have to go."""
         super().connection_made(transport)
+        self._joining = Joining(transport, self.loop)
         if len(self.connections) > self._wire.limits.connections:
             longest = next(iter(self._wire.waiting), None)
             if longest is None:
@@ -140,9 +142,11 @@ class Connection(HttpToolsProtocol):
         self._cancel()
         self._wire.waiting.pop(self, None)
         super().on_headers_complete()
+        self.cycle.transport = cast("asyncio.Transport", self._joining)  # it writes, closes, and asks whether it is
 
     def on_response_complete(self) -> None:
         """Wait for the next request, or for the client to take the last answer."""
+        self._joining.flush()
         super().on_response_complete()
         if self.transport.is_closing():
             self._cancel()

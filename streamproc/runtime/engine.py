@@ -14,7 +14,7 @@ from streamproc.core.event import Artifact, Wake, iso
 from streamproc.core.fold import Folded, Lookups, fold
 from streamproc.core.record import Outgoing, Position, Record
 from streamproc.core.step import Node, Topology
-from streamproc.core.table import Row, RowKey, RowStore
+from streamproc.core.table import MOST_DECODED, Row, RowKey, RowStore
 from streamproc.core.topic import Topic
 from streamproc.ports import Entry
 from streamproc.runtime.clock import Clock
@@ -56,10 +56,24 @@ class Engine:
     """Folds every node over its inbox partitions. Not thread-safe: one thread owns it.
 
     Memory runs ahead of the journal only inside a transaction; if a commit fails, the engine must be thrown away.
+
+    Args:
+        topology: the nodes.
+        letters: the topic of dead letters.
+        journal: what it reads and writes.
+        clock: stamps what edges bring.
+        sensor: told of every commit.
+        most_decoded: rows that each node partition keeps decoded.
     """
 
     def __init__(
-        self, topology: Topology, letters: Topic, journal: Journal, clock: Clock, sensor: Sensor | None = None
+        self,
+        topology: Topology,
+        letters: Topic,
+        journal: Journal,
+        clock: Clock,
+        sensor: Sensor | None = None,
+        most_decoded: int = MOST_DECODED,
     ) -> None:
         self.topology = topology
         self.journal = journal
@@ -69,6 +83,7 @@ class Engine:
         self._bodies: dict[str, str] = {}
         self._lookups = Lookups(self._bodies.get)
         self._listeners: dict[str, Listener] = {}
+        self._most_decoded = most_decoded
         self._load_versions()
         self.parts = [self._restore(node, p) for node in topology for p in range(journal.partitions(node.inbox.name))]
         self._upstream = {node.name: _upstream(topology, node) for node in topology}
@@ -175,7 +190,8 @@ class Engine:
     def _restore(self, node: Node, partition: int) -> Part:
         topic_id = self.journal.topic_id(node.inbox.name)
         found, position = self.journal.load(node.name, partition)
-        part = Part(node, partition, RowStore(node.tables), position or Position(0, BEGINNING, topic_id))
+        rows = RowStore(node.tables, self._most_decoded)
+        part = Part(node, partition, rows, position or Position(0, BEGINNING, topic_id))
         inbox = f"{node.inbox.name}/{partition}"
         if part.position.topic_id != topic_id:
             raise Defect(f"{inbox} was made anew: {node.name} has folded another log; see docs/operations.md")
@@ -213,7 +229,7 @@ class Engine:
         count = self.journal.partitions(emit.topic)
         chosen = range(count) if emit.everywhere else (self._partition(emit.topic, emit.key),)
         for partition in chosen:
-            yield Append(emit.topic, partition, emit.key, emit.value, emit.headers)
+            yield Append(emit.topic, partition, emit.key, emit.value, emit.headers, emit.event)
 
     def _partition(self, topic: str, key: bytes) -> int:
         return zlib.crc32(key) % self.journal.partitions(topic)
@@ -221,8 +237,8 @@ class Engine:
 
 def _wake(part: Part, wake: Wake, now: datetime) -> Append:
     headers = {"type": wake.TYPE.encode(), "now": iso(wake.due)}
-    value = wake.model_copy(update={"fired": now}).encode()
-    return Append(part.node.inbox.name, part.partition, b"", value, headers)
+    fired = wake.model_copy(update={"fired": now})
+    return Append(part.node.inbox.name, part.partition, b"", fired.encode(), headers, fired)
 
 
 def _upstream(topology: Topology, node: Node) -> frozenset[str]:

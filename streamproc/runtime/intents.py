@@ -23,6 +23,8 @@ class Figures:
     oldest: datetime | None
     """When the oldest of what waits was decided, None where nothing waits."""
     survey: Survey
+    silent: frozenset[str]
+    """Destinations that something waits for, and whose routing key is not answered."""
 
 
 class Intents:
@@ -117,6 +119,7 @@ class Intents:
             other=len(pending) - urgent,
             oldest=min((work.decided for work in pending), default=None),
             survey=Survey(waiting, bool(failing), next(errors, "")),
+            silent=frozenset(work.destination for lane in failing for work in lane.works.values() if work.order),
         )
 
     def _lane(self, routing_key: str) -> Lane:

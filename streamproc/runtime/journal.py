@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from streamproc.core.event import Event
 from streamproc.core.record import Position, Record
 from streamproc.core.table import RowKey
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(NamedTuple):
     """A record on its way into the log."""
 
     topic: str
@@ -21,6 +20,8 @@ class Append:
     key: bytes
     value: bytes
     headers: Mapping[str, bytes]
+    event: Event | None = None
+    """What `value` holds. A journal that keeps its records in memory may hand it on, so that it need not be decoded."""
 
 
 class Journal(Protocol):

@@ -80,7 +80,16 @@ class MemoryJournal:
             offset = self.end(*place) + ahead.get(place, 0)
             ahead[place] = ahead.get(place, 0) + 1
             self._staged.append(
-                Record(append.topic, append.partition, offset, append.value, stamp, append.key, append.headers)
+                Record(
+                    append.topic,
+                    append.partition,
+                    offset,
+                    append.value,
+                    stamp,
+                    append.key,
+                    append.headers,
+                    append.event,
+                )
             )
 
     def save(self, node: str, partition: int, rows: Mapping[RowKey, bytes | None], position: Position) -> None:

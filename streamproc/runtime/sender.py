@@ -27,6 +27,7 @@ from streamproc.runtime.intents import Intents
 from streamproc.runtime.lanes import Began, Lane
 from streamproc.runtime.outside import Client, Encode, Sent
 from streamproc.runtime.pace import LoopTiming, Timing, backoff
+from streamproc.runtime.retries import RetryBudget
 from streamproc.runtime.sender_metrics import SenderMetrics
 from streamproc.runtime.traces.sending import SendSpan
 from streamproc.runtime.work import Work
@@ -56,6 +57,8 @@ class Config(StageConfig):
     """Requests at once."""
     fallback_after: timedelta = Field(default=timedelta(minutes=5), gt=timedelta(0))
     """A page that waits longer than this is told to people in another way."""
+    destinations: tuple[str, ...] = ("default",)
+    """Names that metrics tell apart."""
 
 
 class Sender:
@@ -97,7 +100,8 @@ class Sender:
         self._encode = encode
         self._timing = timing or LoopTiming()
         self._jitter = jitter
-        self._metrics = SenderMetrics(registry)
+        self._metrics = SenderMetrics(registry, config.destinations)
+        self._retries = RetryBudget()
         self._alarm = Alarm(config.fallback_after.total_seconds(), notifier, self._metrics)
         self._account = account
         self._traces = traces
@@ -227,13 +231,13 @@ class Sender:
         span = SendSpan.begin(self._traces, said, began.moment)
         try:
             encoded = self._encode(said, delayed_by=delay)
-            sent = await self._client.send(encoded, lambda: work.row is not None)
+            self._retries.note(started)
+            sent = await self._client.send(encoded, lambda: work.row is not None and self._may_retry())
             now = self._timing.monotonic()
             if span is not None and self._traces is not None:
                 self._traces.add(span.end(sent, self._clock.now()))
             self._spend(lane, now, sent.attempts - 1)
-            self._metrics.seconds.observe(now - started)
-            self._metrics.deliveries.labels(said.action.value, sent.verdict.value).inc()
+            self._metrics.note_answer(said, sent.verdict, sent.status, now - started)
             if sent.verdict is Verdict.AGAIN:
                 self._failed(work, began, sent)
                 return
@@ -255,6 +259,9 @@ class Sender:
             self._sending -= 1
             self._release([work])
 
+    def _may_retry(self) -> bool:
+        return self._metrics.note_retry(allowed=self._retries.take(self._timing.monotonic()))
+
     def _failed(self, work: Work, began: Began, sent: Sent) -> None:
         lane = work.lane
         if not lane.failures:
@@ -272,7 +279,7 @@ class Sender:
         lane.note_answer()
         work.note_answer(said, self._timing.monotonic(), taken=taken)
         if said.action is PageAction.TRIGGER:
-            self._metrics.latency.observe(max(0.0, (outcome.sent_at - said.at).total_seconds()))
+            self._metrics.note_page(said, outcome.sent_at)
         if not taken:
             self._refused(work, said, outcome)
         if taken or lane.silent_since is None:
@@ -349,6 +356,7 @@ class Sender:
         self._metrics.waiting.labels("urgent").set(figures.urgent)
         self._metrics.waiting.labels("other").set(figures.other)
         self._metrics.oldest.set(max(0.0, age))
+        self._metrics.note_silent(figures.silent)
         self._alarm.look(figures.survey)
         self._survey_at = None if figures.oldest is None else now + SURVEY_EVERY
 

@@ -61,6 +61,11 @@ class Work:
         return self.row.title if self.row is not None else ""
 
     @property
+    def destination(self) -> str:
+        """Whom it is said to, empty where the row has never said anything."""
+        return self.row.last.destination if self.row is not None and self.row.last is not None else ""
+
+    @property
     def decided(self) -> datetime:
         """When the oldest of what waits was decided."""
         return self.urgency[1]

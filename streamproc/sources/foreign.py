@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from streamproc.events.alert import Link, Status
 
@@ -29,8 +29,7 @@ class Refused(StrEnum):
     MANY_REFUSED = "many_refused"
 
 
-@dataclass(frozen=True, slots=True)
-class ForeignAlert:
+class ForeignAlert(NamedTuple):
     """One alert as its producer tells it. Texts are uncut, times are UTC."""
 
     source: str

@@ -6,13 +6,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import cel
 from pydantic import Field, model_validator
 
 from streamproc.core.step import StageConfig
 from streamproc.events.alert import Severity
+
+if TYPE_CHECKING:
+    import cel
 
 FIELDS = (
     *("source", "name", "status", "severity", "severity_text", "summary", "description", "group"),
@@ -117,6 +119,8 @@ class Rule(StageConfig):
         Raises:
             ValueError: it is no CEL.
         """
+        import cel  # noqa: PLC0415  loads a terminal toolkit, a fifth of a second that only rules are worth
+
         return cel.compile(self.when)
 
 
@@ -136,6 +140,8 @@ class RuleSet:
         Returns:
             Names of the rules that matched, and how many could not judge this alert (they count as no match).
         """
+        import cel  # noqa: PLC0415  as above
+
         context = cel.Context(variables={"alert": self._seen({**alert, **said, "severity": str(said["severity"])})})
         matched: list[str] = []
         failed = 0

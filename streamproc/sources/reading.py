@@ -172,5 +172,5 @@ def web_links(*pairs: tuple[object, str]) -> tuple[Link, ...]:
     links = []
     for href, label in pairs:
         if href and isinstance(href, str) and href.startswith(("http://", "https://")):
-            links.append(Link(href=href, text=label))
+            links.append(Link.trusted(href=href, text=label))
     return tuple(links)

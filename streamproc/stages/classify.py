@@ -14,6 +14,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from streamproc.core.event import Scalar
 from streamproc.core.step import Stage, StageConfig, Step
 from streamproc.core.table import Rows
 from streamproc.events.alert import Severity
@@ -69,10 +70,10 @@ def step(event: Incident, rows: Rows, now: datetime, config: Config) -> Step:
     read = _read(event, row, model)
     said = _predict(read, row, model)
     reason = decide(said, model, config)
-    kept = ClassRow(
+    kept = ClassRow.trusted(
         p_page=said.p if said else None, model_version=rows.version(MODEL.name) if said else 0, category=category
     )
-    told = Classification(
+    told = Classification.trusted(
         category=category,
         urgency=_urgency(event),
         p_page=kept.p_page,
@@ -81,7 +82,15 @@ def step(event: Incident, rows: Rows, now: datetime, config: Config) -> Step:
         model_version=kept.model_version,
     )
     labels = model.labels if model else 0
-    figures = {**told.model_dump(exclude={"abstain"}), "labels": labels, "wanted": config.confidence_threshold}
+    figures: dict[str, Scalar] = {
+        "category": told.category,
+        "urgency": told.urgency,
+        "p_page": told.p_page,
+        "confidence": told.confidence,
+        "model_version": told.model_version,
+        "labels": labels,
+        "wanted": config.confidence_threshold,
+    }
     learns = opened and not event.canary
     sampled = (_sample(event, read[event.root.fingerprint], kept, now),) if learns else ()
     emit = (*sampled, event.model_copy(update={"classification": told}))

@@ -1,15 +1,19 @@
 """Episode -> Incident: alerts of a scope that belong together become one incident.
 
 First stage of node decide, keyed by scope. Owns INCIDENT (open, and closed ones that may reopen) and MEMBER (open
-episodes). An alert joins an open incident of its source group, else of its service, else of a neighbouring service
-(the catalogue's dependencies) within a rolling window; else it opens one. No incident closes while a member fires.
+episodes). An alert joins the open incident that it was in before, else that of its source group, else the one that it
+is likeliest of by time, dependencies and text (`learning/pairs.py`), within a rolling window; else it opens one. No
+incident closes while a member fires. Incidents are looked for by index only, and few of them, so that an alert costs
+the same however many are open.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 from pydantic import Field
 
@@ -21,20 +25,42 @@ from streamproc.core.table import Row, RowKey, Rows
 from streamproc.events.alert import Alert, Episode, EpisodeChange
 from streamproc.events.canary import is_canary
 from streamproc.events.incident import IncidentChange, Member
-from streamproc.services import CATALOGUE
-from streamproc.state import INCIDENT, MEMBER, IncidentRow, MemberRow, group_index, service_index
+from streamproc.learning.pairs import SURE, Kinship, causes, kinship, mentioned, words_of
+from streamproc.services import CATALOGUE, FAR, Catalogue
+from streamproc.state import (
+    INCIDENT,
+    MEMBER,
+    IncidentRow,
+    MemberRow,
+    Spot,
+    alert_index,
+    bucket_of,
+    group_index,
+    kind_index,
+    name_index,
+    named_index,
+    service_index,
+)
 
 
 class Config(StageConfig):
     """What belongs together, and the bounds of an incident."""
 
-    window: timedelta = Field(default=timedelta(minutes=20), gt=timedelta(0))
-    """An open incident takes alerts of its services and their neighbours until nothing joined for this long."""
-    hops: int = Field(default=1, ge=0, le=3)
-    """How far along dependencies a neighbour may be."""
+    window: timedelta = Field(default=timedelta(minutes=20), gt=timedelta(0), le=timedelta(hours=6))
+    """An open incident takes alerts that are like its own until nothing joined for this long."""
+    join: float = Field(default=0.8, gt=0, le=1)
+    """An alert joins where it is so likely to tell of the same trouble. Higher makes more and smaller incidents."""
+    hops: int = Field(default=FAR, ge=0, le=FAR)
+    """How far along dependencies incidents are looked for; 0 leaves dependencies out."""
+    place_labels: tuple[str, ...] = ("namespace", "kubernetes_namespace", "kube_namespace", "project", "region")
+    """Labels that name the place; alerts of different places belong together only where a dependency connects them."""
+    kind_gap: timedelta = Field(default=timedelta(minutes=5), ge=timedelta(0))
+    """Alerts that name no service are one incident by their name, until none came for this long."""
+    kind_age: timedelta = Field(default=timedelta(hours=1), ge=timedelta(0))
+    """Such an incident takes no more once it is so old, so that what comes later is said."""
     max_age: timedelta = Field(default=timedelta(hours=24), gt=timedelta(0))
     """An incident older than this takes no more alerts; it stays open until its members resolve."""
-    max_members: int = Field(default=5000, ge=1)
+    max_members: int = Field(default=100_000, ge=1)
     """An incident with so many firing members takes no more; the next alert opens another."""
     max_services: int = Field(default=50, ge=1)
     """So many services and source groups of an incident are found again; further ones still join it."""
@@ -46,9 +72,17 @@ class Reason(StrEnum):
     """Why an alert is where it is."""
 
     OPENED = "opened"
+    SAME_ALERT = "same_alert"
+    """It was in the incident before."""
     SAME_GROUP = "same_group"
     SAME_SERVICE = "same_service"
     NEIGHBOUR = "neighbour"
+    NAMED = "named"
+    """Its text names a service of the incident, or the other way round."""
+    ALIKE = "alike"
+    """At the same time, with much the same text."""
+    SAME_KIND = "same_kind"
+    """It names no service, and has the name of the incident's alerts."""
     REOPENED = "reopened"
     OVERFULL = "overfull"
     """Opened, because the incident that it belongs to takes no more."""
@@ -59,6 +93,14 @@ class Reason(StrEnum):
     FORGOTTEN = "forgotten"
 
 
+UNKNOWN = Catalogue()
+"""Where no catalogue is active."""
+MOST_LOOKED_AT = 24
+"""Incidents that an alert is compared with at most."""
+MOST_SPOTS, FIRST_SPOTS = 24, 8
+"""Kinds of alerts that an incident is told by: the first ones, and the latest."""
+MOST_NAMES = 4
+MOST_CANDIDATES = 3
 PINNED = (CONFIG, CATALOGUE.name)
 """What an open incident is decided by as it was when it opened: newer settings by themselves change nothing of it."""
 CHANGES = {
@@ -78,29 +120,156 @@ def step(event: Episode | Wake, rows: Rows, now: datetime, config: Config) -> St
         return _leave(event, held, rows, now, config)
     if held is not None and (row := rows.get(INCIDENT, held.incident_id)) is not None:
         return _change(event, held, row, now)
-    reason, row = decide(event.alert, rows, now, config)
-    return _join(event, row or _new(event.alert, rows, now, reason), reason, now, config)
+    spot = spot_of(event.alert, rows, config)
+    return _join(event, spot, decide(event.alert, spot, rows, now, config), rows, now, config)
 
 
-def decide(alert: Alert, rows: Rows, now: datetime, config: Config) -> tuple[Reason, IncidentRow | None]:
-    """Return where an alert belongs and why; no row means that it opens an incident. Total, no side effects."""
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where an alert belongs, and why; no row means that it opens an incident."""
+
+    reason: Reason
+    row: IncidentRow | None = None
+    kin: Kinship | None = None
+
+
+def decide(alert: Alert, spot: Spot, rows: Rows, now: datetime, config: Config) -> Found:
+    """Return where an alert belongs. Total, no side effects."""
     if is_canary(alert):
-        return Reason.OPENED, None
+        return Found(Reason.OPENED)
     overfull = False
-    for reason, row in _candidates(alert, rows, config):
+    for found in _candidates(alert, spot, rows, now, config):
+        if found.row is None or found.row.open_count < config.max_members:
+            return found
+        overfull = True
+    return Found(Reason.OVERFULL if overfull else Reason.OPENED)
+
+
+def _candidates(alert: Alert, spot: Spot, rows: Rows, now: datetime, config: Config) -> Iterator[Found]:
+    """Yield where the alert could belong, the surest kinship first."""
+    yield from _again(alert, rows, now, config)
+    if _tells(alert):
+        names = [group_index(alert.scope, alert.group)]
+        yield from (Found(Reason.SAME_GROUP, row) for row in _open(names, rows, now, config))
+    yield from _like(spot, alert.scope, rows, now, config)
+    if not alert.service:
+        names = [name_index(alert.scope, alert.name, bucket) for bucket in _buckets(now, config)]
+        for row in _open(names, rows, now, config):
+            if now - row.joined_at <= config.kind_gap and now - row.opened_at <= config.kind_age:
+                yield Found(Reason.SAME_KIND, row)
+
+
+def _again(alert: Alert, rows: Rows, now: datetime, config: Config) -> Iterator[Found]:
+    """Yield incidents that the alert was in, or whose kind it is and that were resolved just now."""
+    kind = kind_of(alert)
+    names = [alert_index(alert.fingerprint), kind_index(alert.scope, kind)]
+    for row in _rows(names, rows):
         if row.status == "resolved":
             known = row.resolved_at is not None and now - row.resolved_at <= config.reopen_within
-            if known and kind_of(alert) in row.kinds:
-                return Reason.REOPENED, row
-        elif now - row.opened_at > config.max_age or (
-            reason is not Reason.SAME_GROUP and now - row.joined_at > config.window
-        ):
-            continue
-        elif row.open_count >= config.max_members:
-            overfull = True
-        else:
-            return reason, row
-    return (Reason.OVERFULL if overfull else Reason.OPENED), None
+            if known and kind in row.kinds:
+                yield Found(Reason.REOPENED, row)
+        elif now - row.opened_at <= config.max_age:
+            yield Found(Reason.SAME_ALERT, row)
+
+
+def _like(spot: Spot, scope: str, rows: Rows, now: datetime, config: Config) -> list[Found]:
+    """Return the incidents that tell of the same trouble, the likeliest first; further ones only where none is sure."""
+    catalogue = (rows.artifact(CATALOGUE) if config.hops else None) or UNKNOWN
+    found: list[Found] = []
+    seen: set[str] = set()
+    for names in _near(spot, scope, catalogue, now, config):
+        for row in _rows(names, rows, seen):
+            if not _takes(row, now, config):
+                continue
+            kin = kinship(spot, row.told_by, catalogue)
+            if kin.p >= config.join:
+                found.append(Found(Reason.REOPENED if row.status == "resolved" else _why(kin), row, kin))
+        if any(each.kin is not None and each.kin.p >= SURE for each in found):
+            break
+    return sorted(found, key=lambda each: each.kin.p if each.kin else 0.0, reverse=True)
+
+
+def _takes(row: IncidentRow, now: datetime, config: Config) -> bool:
+    """Return whether an incident takes what is like it: an open one for `window`, one resolved just now too."""
+    if row.resolved_at is not None:
+        return now - row.resolved_at <= config.reopen_within
+    return now - row.joined_at <= config.window and now - row.opened_at <= config.max_age
+
+
+def _why(kin: Kinship) -> Reason:
+    if kin.hops is not None:
+        return Reason.NEIGHBOUR if kin.hops else Reason.SAME_SERVICE
+    return Reason.NAMED if kin.named else Reason.ALIKE
+
+
+def _near(spot: Spot, scope: str, catalogue: Catalogue, now: datetime, config: Config) -> Iterator[list[str]]:
+    """Yield the index names under which incidents may stand that are like an alert, the nearest first."""
+    buckets = _buckets(now, config)
+    if spot.service:
+        own = catalogue.name_of(spot.service)
+        found = [service_index(scope, way, bucket) for bucket in buckets for way in {spot.service: 0, own: 0}]
+        yield [*found, *(named_index(scope, own, bucket) for bucket in buckets)]
+    near = [name for name, hops in catalogue.distances(spot.service).items() if hops <= config.hops]
+    named = (catalogue.name_of(word) for word in spot.words)
+    ways = [way for name in dict.fromkeys((*near, *named)) for way in catalogue.written(name)]
+    yield [service_index(scope, way, bucket) for bucket in buckets for way in ways]
+    yield [name_index(scope, spot.name, bucket) for bucket in buckets]
+
+
+def _buckets(now: datetime, config: Config) -> range:
+    return range(bucket_of(now), bucket_of(now - config.window) - 1, -1)
+
+
+def _open(names: Iterable[str], rows: Rows, now: datetime, config: Config) -> list[IncidentRow]:
+    """Return the open incidents under some index names that still take alerts, the newest first."""
+    return [row for row in _rows(names, rows) if row.status == "open" and now - row.opened_at <= config.max_age]
+
+
+def _rows(names: Iterable[str], rows: Rows, seen: set[str] | None = None) -> list[IncidentRow]:
+    """Return the incidents under some index names: open ones first, then the newest; no more than `MOST_LOOKED_AT`.
+
+    Args:
+        names: of the index.
+        rows: of the node.
+        seen: what was looked at before and is left out; is filled.
+    """
+    known = set() if seen is None else seen
+    found: list[IncidentRow] = []
+    for name in names:
+        for key in rows.keys(INCIDENT, name):
+            if len(known) >= MOST_LOOKED_AT:
+                break
+            if key not in known:
+                known.add(key)
+                row = rows.get(INCIDENT, key)
+                if row is not None and not is_canary(row.root):
+                    found.append(row)
+    found.sort(key=lambda row: (row.status == "open", row.opened_at), reverse=True)
+    return found
+
+
+def _tells(alert: Alert) -> bool:
+    """Return whether the source's group is worth something: by alert name and cluster alone, strangers share one."""
+    if '="' not in alert.group:
+        return alert.group != ""
+    return any(value and f'="{value}"' in alert.group for value in (alert.service, alert.resource))
+
+
+def spot_of(alert: Alert, rows: Rows, config: Config) -> Spot:
+    """Return what likeness to others is told by."""
+    catalogue, words = rows.artifact(CATALOGUE) or UNKNOWN, words_of(alert.summary, alert.description)
+    place = next((value for name in config.place_labels if (value := alert.labels.get(name))), "")
+    return Spot(
+        fingerprint=alert.fingerprint,
+        alert_id=alert.alert_id,
+        name=alert.name,
+        service=alert.service,
+        place=place,
+        words=words,
+        names=tuple(mentioned(words, catalogue))[:MOST_NAMES],
+        since=alert.starts_at,
+        at=alert.starts_at,
+    )
 
 
 def _pins(event: Episode | Wake, rows: Rows) -> Pins:
@@ -112,24 +281,6 @@ def _pins(event: Episode | Wake, rows: Rows) -> Pins:
 def kind_of(alert: Alert) -> str:
     """Return the kind of an alert: a hash of its name and service."""
     return digest(alert.name, alert.service)[:12]
-
-
-def _candidates(alert: Alert, rows: Rows, config: Config) -> Iterator[tuple[Reason, IncidentRow]]:
-    """Yield incidents that the alert could belong to: nearest kinship first, then open ones, then the newest."""
-    kin = [(Reason.SAME_GROUP, [group_index(alert.scope, alert.group)])] if alert.group else []
-    if alert.service:
-        kin.append((Reason.SAME_SERVICE, [service_index(alert.scope, alert.service)]))
-        catalogue = rows.artifact(CATALOGUE)
-        if catalogue is not None and config.hops:
-            near = sorted(catalogue.neighbours(alert.service, config.hops))
-            kin.append((Reason.NEIGHBOUR, [service_index(alert.scope, service) for service in near]))
-    seen: set[str] = set()
-    for reason, names in kin:
-        keys = {key for name in names for key in rows.keys(INCIDENT, name)} - seen
-        seen |= keys
-        found = [row for key in sorted(keys) if (row := rows.get(INCIDENT, key)) and not is_canary(row.root)]
-        found.sort(key=lambda row: (row.status == "open", row.opened_at), reverse=True)
-        yield from ((reason, row) for row in found)
 
 
 def _new(alert: Alert, rows: Rows, now: datetime, reason: Reason) -> IncidentRow:
@@ -156,8 +307,9 @@ def _new(alert: Alert, rows: Rows, now: datetime, reason: Reason) -> IncidentRow
     )
 
 
-def _join(event: Episode, row: IncidentRow, reason: Reason, now: datetime, config: Config) -> Step:
-    alert = event.alert
+def _join(event: Episode, spot: Spot, found: Found, rows: Rows, now: datetime, config: Config) -> Step:
+    alert, reason = event.alert, found.reason
+    row = found.row or _new(alert, rows, now, reason)
     member = _member(alert, reason)
     kind, most_kinds = kind_of(alert), 4 * config.max_services
     # Beyond what is remembered none counts as new: else every alert of a wide storm would be said at once.
@@ -176,6 +328,7 @@ def _join(event: Episode, row: IncidentRow, reason: Reason, now: datetime, confi
             "severities": _count(row.severities, member, 1),
             "reopened": row.reopened + (reason is Reason.REOPENED),
             "digest": _said(row, alert),
+            **_told(row, member, spot, rows),
         }
     )
     change = CHANGES.get(reason, IncidentChange.GREW)
@@ -185,7 +338,30 @@ def _join(event: Episode, row: IncidentRow, reason: Reason, now: datetime, confi
         MEMBER.at(alert.fingerprint): MemberRow(incident_id=row.incident_id, member=member),
     }
     figures: dict[str, Scalar] = {"incident": row.incident_id, "open": joined.open_count, "total": joined.total_count}
+    if found.kin is not None:
+        likeness = {"p": round(found.kin.p, 3), "hops": found.kin.hops, "like": found.kin.spot.alert_id}
+        figures.update({name: value for name, value in likeness.items() if value is not None})
     return Step(changes, reason, (emit,), figures=figures)
+
+
+def _told(row: IncidentRow, member: Member, spot: Spot, rows: Rows) -> dict[str, Any]:
+    """Return what changes of how an incident is told where an alert joins: its kinds, and the likeliest cause."""
+    known = row.told_by
+    for at, like in enumerate(known):
+        if (like.name, like.service) == (spot.name, spot.service):
+            again = like.model_copy(update={"at": max(like.at, spot.at)})
+            return {"spots": (*known[:at], again, *known[at + 1 :])}
+    spots = (*known, spot)
+    if len(spots) > MOST_SPOTS:
+        spots = (*spots[:FIRST_SPOTS], *spots[FIRST_SPOTS + 1 :])
+    ranked = causes(spots, rows.artifact(CATALOGUE) or UNKNOWN)[:MOST_CANDIDATES]
+    cause = ranked[0].fingerprint
+    root = row.root
+    if cause == member.fingerprint:
+        root = member
+    elif cause != root.fingerprint and (held := rows.get(MEMBER, cause)) is not None:
+        root = held.member
+    return {"spots": spots, "root": root, "root_candidates": tuple(each.alert_id for each in ranked)}
 
 
 def _change(event: Episode, held: MemberRow, row: IncidentRow, now: datetime) -> Step:

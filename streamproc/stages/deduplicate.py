@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -82,7 +81,7 @@ def step(event: Alert | Wake, rows: Rows, now: datetime, config: Config) -> Step
         noticed = _listen(event, seen, watchdog, now, config)
     elif seen is not None and seen.watchdog:
         noticed = _notice(event, None, now, config)  # it is no watchdog any more
-        noticed = replace(noticed, emit=(*_back(seen, now), *noticed.emit))
+        noticed = noticed._replace(emit=(*_back(seen, now), *noticed.emit))
     else:
         noticed = _notice(event, seen, now, config)
     name = _heard_from(event)
@@ -90,7 +89,7 @@ def step(event: Alert | Wake, rows: Rows, now: datetime, config: Config) -> Step
     if source is not None and now - source.heard_at < TO_THE_MINUTE:
         return noticed
     heard = {SOURCE.at(name): SourceRow(heard_at=now)}
-    return replace(noticed, changes={**noticed.changes, **heard})
+    return noticed._replace(changes={**noticed.changes, **heard})
 
 
 def _heard_from(event: Alert) -> str:
@@ -167,7 +166,7 @@ def _open(
     running = seen if reason is Reason.CHANGED else None
     repeats = running.repeats + 1 if running else 0
     keeps_start = running is not None and not event.expires
-    row = EpisodeRow(
+    row = EpisodeRow.trusted(
         status="firing",
         scope=event.scope,
         starts_at=running.starts_at if running and keeps_start else event.starts_at,
@@ -181,7 +180,7 @@ def _open(
         wake_at=_expiry(event, now, config),
     )
     change = EpisodeChange.CHANGED if running else EpisodeChange.OPENED
-    emit = Episode(scope=event.scope, change=change, alert=event, repeats=repeats)
+    emit = Episode.trusted(scope=event.scope, change=change, alert=event, repeats=repeats)
     return _write(event.fingerprint, row, reason, emit, figures)
 
 
@@ -265,10 +264,10 @@ def _listen(event: Alert, seen: EpisodeRow | None, watchdog: Watchdog, now: date
     if seen is None or seen.status == "resolved":
         return heard
     if seen.watchdog:
-        return replace(heard, emit=_back(seen, now))
+        return heard._replace(emit=_back(seen, now))
     gone = event.model_copy(update={"status": "resolved", "scope": seen.scope, "ends_at": now})
     was = Episode(scope=seen.scope, change=EpisodeChange.RESOLVED, alert=gone, repeats=seen.repeats)
-    return replace(heard, emit=(was,))  # it was no watchdog until now
+    return heard._replace(emit=(was,))  # it was no watchdog until now
 
 
 def _miss(wake: Wake, row: EpisodeRow, now: datetime, config: Config) -> Step:
@@ -314,7 +313,7 @@ def _back(row: EpisodeRow, now: datetime) -> tuple[Episode, ...]:
 def _write(
     key: str, row: EpisodeRow, reason: Reason, emit: Episode | None = None, figures: Mapping[str, Scalar] = NOTHING
 ) -> Step:
-    wake = () if row.wake_at is None else (Wake(table=EPISODE.name, key=key, due=row.wake_at),)
+    wake = () if row.wake_at is None else (Wake.trusted(table=EPISODE.name, key=key, due=row.wake_at),)
     return Step({EPISODE.at(key): row}, reason, () if emit is None else (emit,), wake, figures)
 
 

@@ -33,8 +33,8 @@ PENDING = 200
 PENDING_BYTES = 256 * 1024
 """The same, in bytes of their JSON: 200 members with all the labels that they may have are 20 MB."""
 TOLD_BYTES = 1024 * 1024
-"""Bytes of members that one publication tells in full; those beyond are told in short. A silence of an incident of
-5,000 members tells all of them."""
+"""Bytes of members that one publication tells in full; those beyond are told in short. A silence of a
+large incident tells all of them, 1,000 at a time."""
 SHORT = 60
 """Characters of each text of a member that is told in short."""
 DEFAULT = "default"
@@ -447,17 +447,22 @@ class _Saying:
             if weight > TOLD_BYTES:
                 joined, shortened = _shortened(joined)
             self.emit.insert(0, self.told(joined, left))
-            self.change(published_at=self.now)
             joined, left, weight = (), (), 0
-        self.change(incident=kept, pending_joined=joined, pending_left=left, pending_bytes=weight)
-        self.change(publish_at=None if at_once else soon)
-        row = self.row
+        row, publish_at = self.row, None if at_once else soon
         due = min(
-            filter(None, (row.hold_until, row.escalate_at, row.update_at, row.publish_at, row.forget_at)), default=None
+            filter(None, (row.hold_until, row.escalate_at, row.update_at, publish_at, row.forget_at)), default=None
         )
-        self.change(wake_at=due)
+        self.change(
+            incident=kept,
+            pending_joined=joined,
+            pending_left=left,
+            pending_bytes=weight,
+            published_at=self.now if at_once else row.published_at,
+            publish_at=publish_at,
+            wake_at=due,
+        )
         key = self.incident.incident_id
-        wake = () if due is None else (Wake(table=PAGE.name, key=key, due=due),)
+        wake = () if due is None else (Wake.trusted(table=PAGE.name, key=key, due=due),)
         figures: dict[str, Scalar] = {
             "incident": key,
             "state": row.state,
@@ -472,7 +477,7 @@ class _Saying:
     def told(self, joined: tuple[Member, ...], left: tuple[str, ...]) -> Incident:
         row = self.row
         actions = {"paged": Action.PAGE, "ticketed": Action.TICKET, "held": Action.HOLD}
-        decision = Decision(
+        decision = Decision.trusted(
             action=actions.get(row.state, Action.NONE),
             reason=row.reason,
             destination=row.destination,

@@ -226,7 +226,7 @@ def _normalise(foreign: ForeignAlert, config: Config, tally: _Tally) -> Alert:
         matched, failed = config.rule_set.apply(said, read)
         tally.rules.update(matched)
         tally.failed_rules += failed
-    return Alert(
+    return Alert.trusted(
         fingerprint=foreign.fingerprint,
         alert_id=_identifier(foreign.alert_id),
         source=foreign.source,
@@ -308,7 +308,13 @@ def _links(links: tuple[Link, ...], tally: _Tally) -> tuple[Link, ...]:
         return links
     kept = [link for link in links if len(link.href) <= MAX_HREF and link.href.isprintable()][:MAX_LINKS]
     tally.cut += len(links) - len(kept)
-    return tuple(Link(href=link.href, text=_cut(link.text, MAX_CAPTION, tally)) for link in kept)
+    return tuple(_captioned(link, tally) for link in kept)
+
+
+def _captioned(link: Link, tally: _Tally) -> Link:
+    if len(link.text) <= MAX_CAPTION:
+        return link
+    return Link(href=link.href, text=_cut(link.text, MAX_CAPTION, tally))
 
 
 def _cut(text: str, longest: int, tally: _Tally) -> str:

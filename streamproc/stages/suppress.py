@@ -6,6 +6,7 @@ and MUTE (open members that a policy mutes now). It marks and never removes, and
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -19,6 +20,8 @@ from streamproc.matching import all_match, fault_of
 from streamproc.state import ANY, INCIDENT, MEMBER, MUTE, PAGE, POLICY, MuteRow, PolicyRow, label_index
 
 MUTING = (PolicyKind.SILENCE, PolicyKind.MAINTENANCE)
+AT_ONCE = 1_000
+"""Members of an incident that one record marks: the changes of a record are bounded."""
 WITHDRAWN_FOR = timedelta(days=1)
 """A withdrawal is remembered this long, so that an older version that arrives late does not bring the policy back."""
 
@@ -46,7 +49,7 @@ def step(event: Incident | Policy | Reconsider | Wake, rows: Rows, now: datetime
     if isinstance(event, Policy):
         return _take(event, rows, now)
     if isinstance(event, Reconsider):
-        return _reconsider(event.incident_id, rows, now)
+        return _reconsider(event, rows, now)
     if isinstance(event, Wake):
         return _policy_due(event, rows, now) if event.table == POLICY.name else _mute_due(event, rows, now)
     return _mark(event, event.joined, rows, now)
@@ -137,13 +140,21 @@ def _mark(event: Incident, members: tuple[Member, ...], rows: Rows, now: datetim
     return Step(changes, reason, (passed,), tuple(wakes), {"muted": muted, "open": event.open_count})
 
 
-def _reconsider(incident: str, rows: Rows, now: datetime) -> Step:
+def _reconsider(event: Reconsider, rows: Rows, now: datetime) -> Step:
+    """Mark the members of an open incident anew, `AT_ONCE` a record: the rest is asked for again."""
+    incident = event.incident_id
     row = rows.get(INCIDENT, incident)
     if row is None or row.status == "resolved":
         return Step({}, Reason.GONE)
-    held = (rows.get(MEMBER, key) for key in rows.keys(MEMBER, incident))
-    members = tuple(found.member for found in held if found is not None)
-    return _mark(row.event(IncidentChange.RECONSIDERED, now), members, rows, now)
+    keys = rows.keys(MEMBER, incident)
+    begin = bisect_right(keys, event.fingerprint)
+    chosen = keys[begin : begin + AT_ONCE]
+    members = tuple(held.member for key in chosen if (held := rows.get(MEMBER, key)) is not None)
+    marked = _mark(row.event(IncidentChange.RECONSIDERED, now), members, rows, now)
+    if begin + AT_ONCE >= len(keys):
+        return marked
+    more = event.model_copy(update={"fingerprint": chosen[-1]})
+    return Step(marked.changes, marked.reason, (*marked.emit, more), marked.wake, marked.figures)
 
 
 def _mute_due(wake: Wake, rows: Rows, now: datetime) -> Step:

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from streamproc.backtest import output as places
 from streamproc.backtest.figures import Inputs, report
+from streamproc.backtest.inputs import Window, duration, find, moment, window
 from streamproc.backtest.page import render
 from streamproc.backtest.reading import NAMED, Line, Recording, Tally, opened, traffic
 from streamproc.backtest.replay import Replay
+from streamproc.cli import app
 from streamproc.commands.backtest import asked_to_stop
+from streamproc.commands.reasons import sentence
 from streamproc.core.errors import Unusable
 from streamproc.settings import load
-from tests.backtest.recording import T0, alert, at, backtest, backtest_packed, line, recording, run
+from tests.backtest.recording import T0, alert, at, backtest, backtest_packed, jsonl, line, recording, run
 
 
 @pytest.fixture(autouse=True)
@@ -169,7 +178,7 @@ def test_an_earlier_backtest_is_replaced(tmp_path: Path) -> None:
     backtest(tmp_path, [line(0, alert("Down"))])
     again = backtest(tmp_path, [line(0, alert("Slow"))])
     assert again.lines("pages")[0]["body"]["payload"]["summary"] == "Slow of db"
-    assert set(again.files) == places.FILES
+    assert set(again.files) == places.FILES - {"difference.json"}
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
@@ -202,10 +211,125 @@ def test_ctrl_c_leaves_what_was_done_marked_incomplete(tmp_path: Path) -> None:
     assert (tmp_path / "output" / "incidents.jsonl").read_text().count("\n") == 1
     figures = report(replay, Inputs(Tally(), Tally(), frozenset(), has_catalogue=False), complete=False)
     assert figures["complete"] is False
-    assert "Not complete." in render(figures, replay.ledger.stories).decode()
+    assert "Not complete." in render(figures, replay.ledger.stories, sentence).decode()
 
 
 def test_an_input_that_is_no_file_is_named(tmp_path: Path) -> None:
     done = run(tmp_path / "nothing.jsonl")
     assert done.result.exit_code == 2
-    assert "nothing.jsonl is no file" in done.told
+    assert "nothing.jsonl is no file, no folder" in done.told
+
+
+# -- which stretch ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        pytest.param("90s", -90, id="seconds"),
+        pytest.param("15m", -900, id="minutes"),
+        pytest.param("6h", -21_600, id="hours"),
+        pytest.param("7d", -604_800, id="days"),
+        pytest.param("2w", -1_209_600, id="weeks"),
+        pytest.param("2026-03-01T12:00:30Z", 30, id="a moment"),
+        pytest.param("2026-03-01T14:00:00+02:00", 0, id="a moment elsewhere"),
+    ],
+)
+def test_a_moment_is_told_or_so_long_ago(text: str, seconds: float) -> None:
+    assert moment(text, T0) == T0 + timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "said"),
+    [
+        pytest.param("yesterday", None, "'yesterday' is no duration", id="words"),
+        pytest.param("7", None, "'7' is no duration", id="no unit"),
+        pytest.param("2026-03-01T12:00:00", None, "has no UTC offset", id="no offset"),
+        pytest.param("1h", "2h", "--from 1h is not before --to 2h", id="the wrong way round"),
+        pytest.param("2026-04-01T12:00:00Z", None, "is not before now", id="to come"),
+    ],
+)
+def test_a_stretch_that_is_none_is_told(since: str, until: str | None, said: str) -> None:
+    with pytest.raises(Unusable, match=said):
+        window(since, until, T0)
+
+
+def test_an_open_end_stays_open() -> None:
+    assert window(None, None, T0) == Window()
+    assert window("1h", None, T0) == Window(T0 - timedelta(hours=1))
+    assert window(None, "1h", T0) == Window(None, T0 - timedelta(hours=1))
+    assert duration(" 1d ") == timedelta(days=1)
+
+
+@pytest.mark.parametrize(
+    ("named", "options", "said"),
+    [
+        pytest.param("raw.jsonl", ["--from", "7d"], "a file is replayed as a whole", id="a window of a file"),
+        pytest.param("raw.jsonl", ["--step", "1m"], "--step goes with a Prometheus only", id="steps of a file"),
+        pytest.param(".", [], "holds no data of streamproc", id="another folder"),
+        pytest.param("ftp://x", [], "is no file, no folder, not `kafka` and no address", id="another address"),
+    ],
+)
+def test_what_does_not_go_together_is_told_and_nothing_is_written(
+    named: str, options: list[str], said: str, tmp_path: Path
+) -> None:
+    jsonl(tmp_path / "raw.jsonl", [line(0, alert("Down"))])
+    result = CliRunner().invoke(app, ["backtest", "--input", named, "--output", "out", *options])
+    assert (result.exit_code, said in " ".join(result.stderr.split())) == (2, True), result.stderr
+    assert [each.name for each in tmp_path.iterdir()] == ["raw.jsonl"]
+
+
+def test_a_file_can_be_played_more_than_once(tmp_path: Path) -> None:
+    source = find(str(jsonl(tmp_path / "raw.jsonl", [line(0, alert("Down"))])), load(None), Window(), None, T0)
+    for _ in range(2):
+        with source.open(Tally()) as playable:
+            (one,) = playable.lines
+        assert (one.read, source.unit, source.inboxes) == (playable.total, "bytes", None)
+
+
+# -- Ctrl-C ----------------------------------------------------------------------------------------------------------
+
+LONG = 30_000
+"""Alerts that page, far more than are decided until somebody presses Ctrl-C."""
+
+
+def test_ctrl_c_on_a_terminal_leaves_what_was_done(tmp_path: Path) -> None:
+    """The bar is what is waited for: it shows a share, a rate and the time left."""
+    recorded = jsonl(tmp_path / "raw.jsonl", (line(60 * n, alert(f"Down{n}", f"s{n}")) for n in range(LONG)))
+    shown, stopped = interrupted(["--input", str(recorded), "--output", str(tmp_path / "out")], rb"\d+%.*MB/s")
+    assert stopped.returncode == 130, shown
+    assert "Interrupted: this is what was decided until then." in shown
+    assert re.search(r"\d+:\d\d", shown)
+    told = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert told["complete"] is False
+    assert 0 < told["funnel"]["pages"] < LONG
+    assert (tmp_path / "out" / "pages.jsonl").read_text().count("\n") == told["funnel"]["pages"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["out", "raw.jsonl"]
+
+
+def interrupted(options: list[str], seen: bytes) -> tuple[str, subprocess.Popen[bytes]]:
+    """Run a backtest whose standard error is a terminal, and press Ctrl-C once that shows something."""
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+    command = [sys.executable, "-m", "streamproc", "backtest", *options]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs, env=environment)  # noqa: S603
+    os.close(theirs)
+    shown, asked = b"", False
+    try:
+        while read := _read(ours):
+            shown += read
+            if not asked and re.search(seen, shown, re.DOTALL):
+                asked = True
+                process.send_signal(signal.SIGINT)
+        process.wait(60)
+    finally:
+        process.kill()
+        os.close(ours)
+    return shown.decode(), process
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 4096)
+    except OSError:  # nobody holds the other side any more
+        return b""

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from streamproc.backtest.dossier import ACTIONS
 from streamproc.backtest.reading import Line, Tally, traffic
 from streamproc.backtest.replay import Replay, delivered, with_default_destination
+from streamproc.beginning import arming
 from streamproc.events.escalation import Escalation
 from streamproc.events.incident import Incident
 from streamproc.ports import Entry
 from streamproc.runtime.clock import ManualClock
-from streamproc.service import arming
 from streamproc.settings import load
 from streamproc.sinks.pagerduty.encode import encode
 from streamproc.versions import activation

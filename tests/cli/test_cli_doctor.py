@@ -20,7 +20,7 @@ from pydantic import SecretStr
 
 from streamproc.core.errors import Transient
 from streamproc.doctor import machine
-from streamproc.doctor.brokers import lacking, release, standing
+from streamproc.doctor.brokers import release, standing
 from streamproc.doctor.finding import Check, Finding, State, compare_clocks, examine, failed
 from streamproc.doctor.machine import MB, find_directory, find_disk, find_versions
 from streamproc.doctor.outside import address_of, find_events, find_gateway, find_redis, find_rest
@@ -389,19 +389,6 @@ def group(state: str, partitions: int = 2, error: str = "") -> GroupStanding:
 def test_a_group(stands: GroupStanding, state: State, said: str) -> None:
     found = standing("g", stands)
     assert (found.state, found.said) == (state, said)
-
-
-@pytest.mark.parametrize(
-    ("operations", "missing"),
-    [
-        pytest.param(1 << 3 | 1 << 6 | 1 << 8, [], id="all"),
-        pytest.param(1 << 8, ["read"], id="only describe"),
-        pytest.param(0, ["read", "describe"], id="none"),
-        pytest.param(-(2**31), [], id="the broker does not say"),
-    ],
-)
-def test_what_a_group_does_not_let_us_do(operations: int, missing: list[str]) -> None:
-    assert lacking(operations) == missing
 
 
 # -- the command ------------------------------------------------------------------------------------------------------

@@ -107,7 +107,7 @@ def test_the_pipeline_mutes_what_a_silence_matches(pipeline: Pipeline) -> None:
     again = Pipeline(pipeline.folder)
     again.run()
     again.alert("DatabaseDown", service="db")
-    again.alert("DatabaseDown", service="other")
+    again.alert("QueueFull", service="other")
     again.close()
     muted = {one.service: one.muted for one in SqliteDesk(pipeline.folder).incidents()}
     assert muted == {"db": True, "other": False}

@@ -154,6 +154,7 @@ def test_the_file_shows_every_setting_at_its_default() -> None:
     given = uncommented(settings_file(settings_tree(), {}))
     assert given["pagerduty"].pop("destinations") == {"default": {"routing_key": None, "ticket_routing_key": None}}
     assert given["deduplicate"].pop("watchdogs")["default"]["matchers"] is None
+    assert given.pop("policies")["default"]["ends_at"] is None
     Path("all.yaml").write_text(yaml.safe_dump(given))
     assert load(Path("all.yaml")) == Settings()
     for section in every_section(settings_tree()):
@@ -294,7 +295,7 @@ def test_check_of_good_settings() -> None:
     code, found = checked(**GOOD)
     assert (code, found["problem"]) == (0, [])
     assert found["good"] == [
-        "topics: 11 topics and 7 nodes agree",
+        "topics: 12 topics and 7 nodes agree",
         "settings: streamproc.yaml",
         "gateway: 127.0.0.1:8080, from this machine alone, without a token",
         "destinations: default at https://events.pagerduty.com",

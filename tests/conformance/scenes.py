@@ -130,6 +130,8 @@ def cascade(play: Play) -> None:
     play.fire("a", **DB)
     play.resolve("a", **DB)
     play.fire("stranger", service="x")
+    play.fire("q", service="queue", cluster="other")
+    play.fire("named", service="mailer", summary="mail waits for queue", cluster="other")
     play.fire("nameless")
 
 
@@ -256,7 +258,7 @@ def sent(play: Play) -> None:
     play.resolve("a", "b", **DB)
     play.send()
     play.configure(escalate={"destinations": {}})
-    play.fire("d", service="y")
+    play.fire("d", service="y", cluster="new")  # what is open keeps its destinations
     play.feedback("acknowledged", 1, "in:v1:-:-:0123456789abcdef")
     play.feedback("acknowledged", 2, "PABC")
 

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from pydantic import BaseModel, ValidationError
 
 from streamproc.core.errors import Defect, Rejected, StreamprocError, Transient, Unusable
-from streamproc.core.event import Activated, Artifact, DeadLetter, Event, iso
+from streamproc.core.event import Activated, Artifact, DeadLetter, Event, Wake, iso
 from streamproc.core.record import EMPTY, Record
 from tests.support.toy import Line
 
@@ -61,6 +62,21 @@ def test_a_copy_is_what_pydantic_would_make(update: dict[str, object] | None) ->
     assert (type(copied), letter.model_dump()) == (DeadLetter, before)
     with pytest.raises(ValidationError):
         copied.reason = "s"  # type: ignore[misc]  # that is what is tested
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param({"table": "t", "key": "k", "due": T0}, id="defaults are filled in"),
+        pytest.param({"fired": T0, "forced": True, "due": T0, "key": "k", "table": "t"}, id="in another order"),
+    ],
+)
+def test_a_trusted_model_is_what_a_validated_one_would_be(values: dict[str, Any]) -> None:
+    trusted, validated = Wake.trusted(**values), Wake(**values)
+    assert trusted == validated
+    assert trusted.encode() == validated.encode()
+    assert trusted.model_fields_set == validated.model_fields_set
+    assert trusted.model_copy(update={"forced": False}) == validated.model_copy(update={"forced": False})
 
 
 def test_a_deep_copy_shares_nothing() -> None:

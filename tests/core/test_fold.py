@@ -258,7 +258,7 @@ def test_a_doubled_wake_is_stale_in_the_same_batch_and_in_the_next() -> None:
 
 def test_wakes_of_a_batch_are_those_that_stand_at_its_end() -> None:
     folded = run(TALLY, line_of([*words("ape", "ape", "bee"), (WAKE, T0)]))
-    due = {wake.key: wake.due for wake in folded.wakes}
+    due = {address.key: row.wake_at for address, row in folded.changes.items() if row is not None and row.wake_at}
     assert due == {"ape": T0 + SECOND + IDLE, "bee": T0 + 2 * SECOND + IDLE}
 
 
@@ -785,14 +785,16 @@ def test_everywhere_is_a_property_of_the_route() -> None:
     assert Everywhere(TOPICS["lines"]) in RELAY.writes
 
 
-def test_an_outgoing_record_is_plain_bytes() -> None:
+def test_an_outgoing_record_has_the_bytes_and_what_they_hold() -> None:
     (emit,) = run(SPLIT, [stamped(Line(sender="ann", text="ape"), 0, inbox="lines")]).emits
     assert emit == Outgoing(
         "words",
         b"ape",
         emit.value,
         {"type": b"word.v1", "now": b"2026-03-01T12:00:00.000000+00:00"},
+        event=emit.event,
     )
+    assert emit.event == Word.decode(emit.value, emit.headers)
     assert RowKey("count", "ape") == COUNT.at("ape")
 
 

@@ -49,7 +49,7 @@ class Layers(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.store = RowStore(ALL)
+        self.store = RowStore(ALL, most_decoded=4)
         self.model: dict[RowKey, Tagged | None] = {}
         self.record: dict[RowKey, Tagged | None] = {}
         self.start()
@@ -146,6 +146,30 @@ def test_a_store_keeps_rows_as_bytes_and_forgets_them() -> None:
     assert store.get(THINGS.at("a")) is None
     assert store.under("things", "x") == set()
     assert len(store) == 1
+
+
+def test_what_the_fold_touches_stays_decoded_and_is_never_out_of_date() -> None:
+    store = RowStore(ALL, most_decoded=4)
+    a, b, c = (THINGS.at(key) for key in "abc")
+    store.apply({a: tagged("x")})
+    first = store.touch(a)
+    assert store.touch(a) is first
+    assert store.get(a) is not first
+    store.apply({b: tagged("y"), c: tagged("z")})
+    assert store.touch(a) is first, "the older half is still at hand"
+    store.restore(a, b'{"tags":["z"]}')
+    assert store.touch(a) == store.get(a) == tagged("z")
+    store.apply({a: None})
+    assert store.touch(a) is None
+
+
+def test_rows_that_nobody_touches_are_bytes_only() -> None:
+    store, addresses = RowStore(ALL, most_decoded=4), [THINGS.at(str(number)) for number in range(9)]
+    store.apply({address: tagged("x") for address in addresses})
+    early = store.touch(addresses[0])
+    for address in addresses[1:]:
+        store.touch(address)
+    assert store.touch(addresses[0]) is not early
 
 
 def test_an_index_name_given_twice_counts_once() -> None:

@@ -19,6 +19,7 @@ import yaml
 from pydantic import ValidationError
 
 from streamproc import matching
+from streamproc.beginning import catalogue_of
 from streamproc.core.errors import Rejected, Unusable
 from streamproc.core.event import DeadLetter
 from streamproc.core.fold import FoldReason
@@ -30,7 +31,6 @@ from streamproc.gateway.feedback import FeedbackGiven
 from streamproc.gateway.operations import Letter
 from streamproc.gateway.pagerduty import read, signed
 from streamproc.ports import Entry
-from streamproc.service import catalogue_of
 from streamproc.settings import load
 from streamproc.sources import envelope
 from streamproc.sources.foreign import Refused

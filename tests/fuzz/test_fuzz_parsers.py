@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamproc import matching
+from streamproc.beginning import catalogue_of
 from streamproc.core.errors import Unusable
 from streamproc.core.fold import LARGEST
 from streamproc.events.incident import Incident
-from streamproc.service import catalogue_of
 from streamproc.settings import load
 from streamproc.sources import Envelope, envelope
 from tests.conformance.play import Play

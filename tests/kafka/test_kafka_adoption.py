@@ -11,6 +11,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from streamproc.beginning import arming
 from streamproc.core.fold import CONFIG
 from streamproc.core.identity import scope
 from streamproc.events.escalation import Page, PageAction, Verdict
@@ -26,7 +27,6 @@ from streamproc.runtime.faust.sending import offer_to
 from streamproc.runtime.faust.worker import Worker
 from streamproc.runtime.sender import Config as SenderConfig
 from streamproc.runtime.sender import Sender
-from streamproc.service import arming
 from streamproc.settings import Settings
 from streamproc.topology import LETTERS, TOPICS, TOPOLOGY
 from streamproc.versions import activation

@@ -6,7 +6,6 @@ Only a crash shows what is wrong with them: a run that nothing interrupts comes 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -87,4 +86,4 @@ class ForgottenClamp(Memory):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         for part in self.engine.parts:
-            part.position = replace(part.position, now=BEGINNING)
+            part.position = part.position._replace(now=BEGINNING)

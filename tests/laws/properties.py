@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from pydantic import ValidationError
 
@@ -81,7 +80,7 @@ def _with_copies(inbox: Sequence[Record], choose: Callable[[int], int]) -> list[
         for copy in range(choose(3)):
             after = inbox[at + choose(len(inbox) - at)]
             headers = {**record.headers, "now": after.headers["now"]}
-            more.append(replace(record, offset=after.offset + 1 + at * 3 + copy, headers=headers))
+            more.append(record._replace(offset=after.offset + 1 + at * 3 + copy, headers=headers))
     return sorted(more, key=lambda record: record.offset)
 
 
@@ -95,7 +94,7 @@ def _readable(record: Record) -> bool:
 
 
 def _moved(record: Record, offset: int) -> Record:
-    return replace(record, offset=offset)
+    return record._replace(offset=offset)
 
 
 def _stale(count: int, made: Replayed) -> dict[object, int]:

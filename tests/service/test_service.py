@@ -17,6 +17,7 @@ import httpx
 import pytest
 import stamina
 
+from streamproc.beginning import arming, catalogue_of, read_catalogue
 from streamproc.core.errors import Defect, Unusable
 from streamproc.emulator.account import Deed
 from streamproc.emulator.faults import Fault, FaultKind
@@ -25,7 +26,7 @@ from streamproc.ports import Entry
 from streamproc.runtime.clock import ManualClock, SystemClock
 from streamproc.runtime.embedded.journal import FILE
 from streamproc.runtime.embedded.spool import submit
-from streamproc.service import arming, catalogue_of, channels, read_catalogue, running, sender_config
+from streamproc.service import channels, running, sender_config
 from streamproc.settings import Settings
 from tests.embedded.pipelines import T0, body, kept, policy
 from tests.service.standing import (
@@ -127,7 +128,7 @@ async def test_a_dry_run_sends_nothing_and_arming_adopts_what_is_open(folder: Pa
         assert "1" in summary
         assert (await stand.get("/v1/status"))["armed"] is True
         assert stand.alerts == []
-        await stand.post(now_alert("Down", "search"))
+        await stand.post(now_alert("Queue full", "search"))
         await stand.until(lambda: stand.statuses == ["triggered"])
         assert stand.alerts[0].event["payload"]["component"] == "search"
 
@@ -139,7 +140,7 @@ async def test_armed_from_the_first_moment_stays_armed(folder: Path) -> None:
             async with working(settings, folder, emulator, armed=armed) as stand:
                 assert (await stand.get("/v1/status"))["armed"] is True
         assert len([one for one in kept(folder, "policies") if b'"kind":"arm"' in one]) == 1
-        assert len(kept(folder, "versions")) == 1
+        assert len(kept(folder, "versions")) == 2
         disarmed = policy(2, withdrawn=True)
         submit(folder, [disarmed], wait=0)
         async with working(settings, folder, emulator, armed=False) as stand:
@@ -157,7 +158,7 @@ async def test_changed_settings_are_a_new_version_and_count_from_the_start_on(fo
         async with working(changed, folder, emulator, armed=True) as stand:
             await stand.post(now_alert("Odd", "checkout", severity="warning"))
             await stand.until(lambda: stand.statuses == ["triggered"])
-    assert len(kept(folder, "versions")) == 2
+    assert len([one for one in kept(folder, "versions") if b'"kind":"config"' in one]) == 2
 
 
 # -- dead letters ----------------------------------------------------------------------------------------------------
@@ -374,6 +375,8 @@ streamproc_events_received_total streamproc_events_emitted_total streamproc_deci
 streamproc_step_seconds streamproc_rows streamproc_lag_records streamproc_lag_seconds
 streamproc_deliveries_total streamproc_delivery_seconds streamproc_decision_latency_seconds streamproc_waiting
 streamproc_delivery_oldest_seconds streamproc_alarms_total
+streamproc_delivery_answers_total streamproc_delivery_circuit_open streamproc_delivery_retries_total
+streamproc_receipt_to_page_seconds streamproc_open_incidents streamproc_active_version
 streamproc_http_requests_total streamproc_http_request_seconds streamproc_http_rejected_total
 streamproc_ingest_alerts_total streamproc_feedback_total
 process_cpu_seconds_total process_resident_memory_bytes python_info python_gc_collections_total
@@ -387,7 +390,7 @@ async def test_every_metric_is_there_from_the_start(folder: Path) -> None:
         assert set(DOCUMENTED.split()) - shown == set()
         found = samples(text)
         assert found['streamproc_decisions_total{intentional="true",reason="opened",stage="correlate"}'] == 0
-        assert found['streamproc_rows{node="learn"}'] == 1
+        assert found['streamproc_rows{node="learn"}'] == 2
         assert found['streamproc_lag_records{node="decide"}'] == 0
         await stand.post(now_alert("Down", "checkout"))
         await stand.until(lambda: stand.statuses == ["triggered"])
@@ -396,5 +399,9 @@ async def test_every_metric_is_there_from_the_start(folder: Path) -> None:
         assert after['streamproc_decisions_total{intentional="true",reason="opened",stage="correlate"}'] == 1
         assert after['streamproc_deliveries_total{action="trigger",verdict="delivered"}'] == 1
         assert after["streamproc_decision_latency_seconds_count"] == 1
+        assert after["streamproc_receipt_to_page_seconds_count"] == 1
+        assert after['streamproc_open_incidents{state="paged"}'] == 1
+        assert after['streamproc_active_version{kind="config"}'] == 1
+        assert after['streamproc_delivery_answers_total{destination="default",status="2xx"}'] == 1
         assert after['streamproc_rows{node="decide"}'] > found['streamproc_rows{node="decide"}']
         assert after['streamproc_ingest_alerts_total{source="alertmanager"}'] == 1

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any, cast
 
 import pytest
@@ -11,11 +12,11 @@ from hypothesis import strategies as st
 
 from streamproc.core.event import Wake
 from streamproc.core.fold import Overlay
-from streamproc.core.step import Step
+from streamproc.core.step import ACTIVE, Step
 from streamproc.events.alert import Alert, Episode, EpisodeChange, Severity
 from streamproc.events.canary import LABEL, NAME
 from streamproc.events.incident import Incident, IncidentChange
-from streamproc.stages.correlate import STAGE, Config, Reason, step
+from streamproc.stages.correlate import MOST_LOOKED_AT, STAGE, Config, Reason, step
 from streamproc.state import INCIDENT, MEMBER, IncidentRow, MemberRow
 from tests.support.rows import commit, rows_of
 
@@ -37,6 +38,7 @@ def alert(who: str, /, **changes: Any) -> Alert:
         "name": "Down",
         "severity": "error",
         "summary": f"{who} is down",
+        "description": f"{who}-one {who}-two {who}-three",  # texts that have little in common
         "scope": "prod:eu",
         "starts_at": T0,
         "at": T0,
@@ -81,13 +83,72 @@ GROUP = {"group": "g"}
 WEB, API, DB, BATCH = ({"service": name} for name in ("web", "api", "db", "batch"))
 STAGED = {"scope": "staging:eu"}
 
+NEW = {"name": "Down", "fingerprint": "fp:v1:new"}
+SAID_BY_BOTH = "disk latency of the storage backend rises"
+
 Said = tuple[float, EpisodeChange, str, dict[str, Any], Reason, str]
 """Minute, what happened to which alert, what it says, the reason, and the alert that opened its incident."""
 
 CASES = [
     pytest.param(
-        [(0, OPENED, "a", {}, Reason.OPENED, "a"), (1, OPENED, "b", {}, Reason.OPENED, "b")],
-        id="nothing in common: an incident each",
+        [(0, OPENED, "a", {}, Reason.OPENED, "a"), (1, OPENED, "b", {"name": "Slow"}, Reason.OPENED, "b")],
+        id="nothing in common but the time: an incident each",
+    ),
+    pytest.param(
+        [
+            (0, OPENED, "a", {}, Reason.OPENED, "a"),
+            (5, OPENED, "b", {}, Reason.SAME_KIND, "a"),
+            (10.1, OPENED, "c", {}, Reason.OPENED, "c"),
+        ],
+        id="one kind without a service, until none came for five minutes",
+    ),
+    pytest.param(
+        [
+            (0, OPENED, "a0", {}, Reason.OPENED, "a0"),
+            *chain.from_iterable(
+                (
+                    (at, OPENED, f"a{at}", {}, Reason.SAME_KIND, "a0"),
+                    (at, RESOLVED, f"a{at - 5}", {}, Reason.MEMBER_RESOLVED, "a0"),
+                )
+                for at in range(5, 61, 5)
+            ),
+            (61, OPENED, "b", {}, Reason.OPENED, "b"),
+        ],
+        id="one kind without a service, until the incident is an hour old",
+    ),
+    pytest.param(
+        [
+            (0, OPENED, "a", {"description": SAID_BY_BOTH}, Reason.OPENED, "a"),
+            (1, OPENED, "b", {"name": "Slow", "description": SAID_BY_BOTH}, Reason.OPENED, "b"),
+            (1, OPENED, "c", {"description": SAID_BY_BOTH, **NEW}, Reason.ALIKE, "a"),
+        ],
+        id="the same text at the same time, by the same rule",
+    ),
+    pytest.param(
+        [
+            (0, OPENED, "a", {"service": "queue"}, Reason.OPENED, "a"),
+            (1, OPENED, "b", {"service": "mailer", "description": "mailer cannot reach queue"}, Reason.NAMED, "a"),
+        ],
+        id="its text names a service of the incident, which no catalogue knows",
+    ),
+    pytest.param(
+        [
+            (0, OPENED, "a", {**DB, "description": "db fails since batch writes"}, Reason.OPENED, "a"),
+            (1, OPENED, "b", BATCH, Reason.NAMED, "b"),
+        ],
+        id="a text of the incident names its service, which is likelier the cause",
+    ),
+    pytest.param(
+        [(0, OPENED, "a", WEB, Reason.OPENED, "a"), (1, OPENED, "b", BATCH, Reason.OPENED, "b")],
+        id="services that nothing connects",
+    ),
+    pytest.param(
+        [
+            (0, OPENED, "a", {**DB, "labels": {"namespace": "shop"}}, Reason.OPENED, "a"),
+            (1, OPENED, "b", {**DB, "labels": {"namespace": "bank"}}, Reason.OPENED, "b"),
+            (2, OPENED, "c", {**API, "labels": {"namespace": "apis"}}, Reason.NEIGHBOUR, "b"),
+        ],
+        id="other places are strangers, but for dependencies",
     ),
     pytest.param(
         [(0, OPENED, "a", GROUP, Reason.OPENED, "a"), (59, OPENED, "b", GROUP, Reason.SAME_GROUP, "a")],
@@ -118,8 +179,8 @@ CASES = [
         id="a cascade along dependencies, each a neighbour of one that is in it",
     ),
     pytest.param(
-        [(0, OPENED, "a", DB, Reason.OPENED, "a"), (1, OPENED, "b", WEB, Reason.OPENED, "b")],
-        id="two hops are no neighbour",
+        [(0, OPENED, "a", DB, Reason.OPENED, "a"), (1, OPENED, "b", WEB, Reason.NEIGHBOUR, "a")],
+        id="two hops",
     ),
     pytest.param(
         [(0, OPENED, "a", DB, Reason.OPENED, "a"), (1, OPENED, "b", {"service": "gateway"}, Reason.NEIGHBOUR, "a")],
@@ -202,18 +263,18 @@ CASES = [
         [
             (0, OPENED, "a", WEB, Reason.OPENED, "a"),
             (1, RESOLVED, "a", WEB, Reason.RESOLVED, "a"),
-            (2, OPENED, "b", {**WEB, "name": "Slow"}, Reason.OPENED, "b"),
+            (2, OPENED, "b", {**WEB, "name": "Slow"}, Reason.REOPENED, "a"),
         ],
-        id="another kind of alert does not reopen",
+        id="another kind of the same service reopens",
     ),
     pytest.param(
         [
             (0, OPENED, "a", WEB, Reason.OPENED, "a"),
             (1, RESOLVED, "a", WEB, Reason.RESOLVED, "a"),
-            (2, OPENED, "b", {**WEB, "name": "Slow"}, Reason.OPENED, "b"),
-            (3, OPENED, "a", WEB, Reason.SAME_SERVICE, "b"),
+            (2, OPENED, "b", {"name": "Slow", **BATCH}, Reason.OPENED, "b"),
+            (3, OPENED, "c", {"name": "Slow", **BATCH}, Reason.SAME_SERVICE, "b"),
         ],
-        id="an open incident stands before one that could reopen",
+        id="a stranger does not reopen",
     ),
     pytest.param(
         [
@@ -232,11 +293,11 @@ CASES = [
             (0, OPENED, "a", WEB, Reason.OPENED, "a"),
             (1, OPENED, "b", WEB, Reason.SAME_SERVICE, "a"),
             (2, RESOLVED, "a", WEB, Reason.MEMBER_RESOLVED, "a"),
-            (40, OPENED, "a", WEB, Reason.OPENED, "a"),
-            (41, RESOLVED, "b", WEB, Reason.RESOLVED, "a"),
+            (40, OPENED, "a", WEB, Reason.SAME_ALERT, "a"),
+            (41, RESOLVED, "b", WEB, Reason.MEMBER_RESOLVED, "a"),
             (42, RESOLVED, "a", WEB, Reason.RESOLVED, "a"),
         ],
-        id="the root fires again with its old start, while the incident that it opened goes on without it",
+        id="the root fires again, while the incident that it opened goes on without it",
     ),
     pytest.param([(0, RESOLVED, "a", {}, Reason.UNKNOWN_MEMBER, "")], id="a resolve of what is not known"),
 ]
@@ -279,7 +340,9 @@ def test_growing_tells_deltas_and_exact_counts() -> None:
     assert (grew.open_count, grew.total_count, grew.title) == (2, 2, "a is down (+1 more)")
     assert [(member.alert_id, member.why) for member in grew.joined] == [("b", "same_service")]
     wider = told(play(held, 2, episode(OPENED, "c", **API)))
-    assert (wider.new_kind, wider.services, wider.service) == (True, ("web", "api"), "web")
+    # What the others depend on is likelier the cause.
+    assert (wider.new_kind, wider.services, wider.service) == (True, ("web", "api"), "api")
+    assert (wider.root.alert_id, wider.root_candidates, wider.title) == ("c", ("c", "a"), "c is down (+2 more)")
     shrank = told(play(held, 3, episode(RESOLVED, "b", **WEB, severity="critical")))
     assert (shrank.change, shrank.severity, shrank.left) == (IncidentChange.SHRANK, Severity.ERROR, ("fp:v1:b",))
     assert (shrank.open_count, shrank.total_count, shrank.joined) == (2, 3, ())
@@ -331,11 +394,15 @@ def test_a_resolved_incident_waits_for_its_reopening_and_is_forgotten() -> None:
 
 def test_each_incident_has_an_id_of_its_own() -> None:
     """Also where an alert fires again with its old start, and where the log's time stands still."""
-    held = rows()
+    held, config = rows(), Config(reopen_within=timedelta(0))
     ids = []
-    for at in (0, 0, 0, 70):
-        ids.append(told(play(held, at, episode(OPENED, "a"))).incident_id)
-        play(held, at, episode(RESOLVED, "a"))
+    for at in (0, 0.1, 0.1, 70):
+        ids.append(told(play(held, at, episode(OPENED, "a"), config)).incident_id)
+        play(held, at, episode(RESOLVED, "a"), config)
+        held.record = {
+            INCIDENT.at(key): row.model_copy(update={"resolved_at": minute(-1)}) for key, row in incidents(held).items()
+        }
+        held.keep()
     assert len(set(ids)) == 4
 
 
@@ -361,6 +428,99 @@ def test_two_hops_where_wanted() -> None:
     held = rows()
     play(held, 0, episode(OPENED, "a", **DB))
     assert play(held, 1, episode(OPENED, "b", **WEB), Config(hops=2)).reason is Reason.NEIGHBOUR
+
+
+AM_GROUP = '{}:{alertname="Down",cluster="eu"}'
+BY_SERVICE = '{}/{team="a"}:{alertname="Down",service="batch"}'
+
+
+@pytest.mark.parametrize(
+    ("group", "reason"),
+    [
+        pytest.param(AM_GROUP, Reason.OPENED, id="rule and cluster: strangers share it"),
+        pytest.param(BY_SERVICE, Reason.SAME_GROUP, id="its service"),
+        pytest.param("monitor 17", Reason.SAME_GROUP, id="another producer's own"),
+    ],
+)
+def test_what_a_group_is_worth(group: str, reason: Reason) -> None:
+    held = rows()
+    play(held, 0, episode(OPENED, "a", **BATCH, group=group))
+    assert play(held, 30, episode(OPENED, "b", **BATCH, group=group)).reason is reason
+
+
+def test_an_old_incident_does_not_take_its_own_alert_again() -> None:
+    held = rows()
+    play(held, 0, episode(OPENED, "a", **WEB))
+    play(held, 1, episode(OPENED, "b", **WEB))
+    play(held, 2, episode(RESOLVED, "a", **WEB))
+    assert play(held, 25 * 60, episode(OPENED, "a", **WEB)).reason is Reason.OPENED
+
+
+def test_the_root_is_the_likeliest_cause_that_still_fires() -> None:
+    held = rows()
+    play(held, 0, episode(OPENED, "web", **WEB))
+    play(held, 1, episode(OPENED, "api", **API))
+    play(held, 1, episode(RESOLVED, "api", **API))
+    play(held, 1, episode(OPENED, "again", **API, name="Slow"))
+    joined = told(play(held, 2, episode(OPENED, "db", **DB)))
+    assert joined.root.alert_id == "db"
+    again = told(play(held, 3, episode(OPENED, "more", **BATCH, description="db fails", name="Late")))
+    assert (again.root.alert_id, again.root_candidates[0], len(again.root_candidates)) == ("db", "db", 3)
+    back = told(play(held, 3, episode(CHANGED, "again", **API, name="Slow", summary="slower")))
+    assert back.root.alert_id == "db"
+
+
+def test_a_member_that_becomes_the_likeliest_cause_is_the_root() -> None:
+    held = rows(catalogue={})
+    for at, name in enumerate(("mail", "queue")):
+        play(held, at, episode(OPENED, name, **GROUP, service=name, starts_at=minute(at)))
+    assert next(iter(incidents(held).values())).root.alert_id == "mail"
+    for at in range(2):
+        said = {"service": f"x{at}", "description": "queue is away"}
+        named = told(play(held, 2, episode(OPENED, f"x{at}", **GROUP, **said, starts_at=minute(2))))
+    assert (named.root.alert_id, named.root_candidates[0]) == ("queue", "queue")
+    gone = rows(catalogue={})
+    play(gone, 0, episode(OPENED, "mail", **GROUP, service="mail"))
+    play(gone, 0, episode(OPENED, "other", **GROUP, service="mail", name="Slow"))
+    play(gone, 1, episode(RESOLVED, "mail", **GROUP, service="mail"))
+    assert told(play(gone, 2, episode(OPENED, "x", **GROUP, service="x", starts_at=minute(2)))).root.alert_id == "mail"
+
+
+def test_an_incident_is_told_by_its_first_and_its_latest_kinds() -> None:
+    held = rows()
+    for at in range(30):
+        play(held, 0, episode(OPENED, f"k{at}", **GROUP, name=f"Kind{at}"))
+    play(held, 1, episode(OPENED, "again", **GROUP, name="Kind0", starts_at=minute(1)))
+    (row,) = incidents(held).values()
+    assert [spot.name for spot in row.spots] == [f"Kind{at}" for at in (*range(8), *range(14, 30))]
+    assert (row.spots[0].since, row.spots[0].at, row.spots[0].alert_id) == (T0, minute(1), "k0")
+
+
+def test_only_so_many_incidents_are_compared() -> None:
+    held = rows()
+    for at in range(MOST_LOOKED_AT + 5):
+        play(held, 0, episode(OPENED, f"a{at}", **BATCH), Config(join=1))
+    assert len(incidents(held)) == MOST_LOOKED_AT + 5
+    assert play(held, 1, episode(OPENED, "b", **BATCH)).reason is Reason.SAME_SERVICE
+
+
+def test_what_an_older_version_opened_is_told_by_its_root() -> None:
+    held = rows()
+    play(held, 0, episode(OPENED, "a", **API))
+    (key,) = incidents(held)
+    held.record = {INCIDENT.at(key): incidents(held)[key].model_copy(update={"spots": (), "root_candidates": ()})}
+    held.keep()
+    joined = play(held, 1, episode(OPENED, "b", **WEB))
+    assert (joined.reason, told(joined).root.alert_id) == (Reason.NEIGHBOUR, "a")
+
+
+def test_a_known_member_is_decided_by_what_its_incident_was_opened_with() -> None:
+    held = rows()
+    assert STAGE.pins is not None
+    assert STAGE.pins(episode(OPENED, "a", **WEB), held) == {}
+    assert STAGE.pins(Wake(table=INCIDENT.name, key="x", due=T0), held) == {}
+    play(held, 0, episode(OPENED, "a", **WEB))
+    assert STAGE.pins(episode(RESOLVED, "a", **WEB), held) == {"catalogue": held.get(ACTIVE, "catalogue")}
 
 
 def test_a_wide_incident_finds_its_first_services_again() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -15,7 +15,7 @@ from streamproc.core.table import Row, RowKey
 from streamproc.events.feedback import Matcher, Policy, PolicyKind
 from streamproc.events.incident import Incident, IncidentChange, Member, Reconsider
 from streamproc.matching import matches
-from streamproc.stages.suppress import WITHDRAWN_FOR, Reason, mutes, step
+from streamproc.stages.suppress import AT_ONCE, WITHDRAWN_FOR, Reason, mutes, step
 from streamproc.state import INCIDENT, MEMBER, MUTE, PAGE, POLICY, IncidentRow, MemberRow, MuteRow, PageRow, PolicyRow
 from tests.support.rows import commit, rows_of
 
@@ -293,6 +293,24 @@ def test_a_policy_asks_to_decide_open_incidents_anew() -> None:
     assert [(each.fingerprint, each.muted_by) for each in incident.joined] == [("a", "night")]
     again = play(rows, 2, asked)
     assert (again.reason, told(again).joined) == (Reason.MUTED, ())
+
+
+def test_a_large_incident_is_marked_piece_by_piece() -> None:
+    many = [A.model_copy(update={"fingerprint": f"a{at:05}"}) for at in range(2 * AT_ONCE + 1)]
+    rows = rows_of(standing(OUTAGE, *many))
+    asked = cast("Reconsider", play(rows, 1, silence()).emit[0])
+    whole, pieces = [], 0
+    while True:
+        taken = play(rows, 1, asked)
+        pieces += 1
+        assert len(taken.changes) <= AT_ONCE
+        whole.append(taken.reason)
+        assert isinstance(taken.emit[0], Incident)
+        if len(taken.emit) == 1:
+            break
+        asked = cast("Reconsider", taken.emit[1])
+    assert (pieces, rows.count(MUTE, f"incident:{OUTAGE}")) == (3, len(many))
+    assert whole == [Reason.PARTLY_MUTED, Reason.PARTLY_MUTED, Reason.MUTED]
 
 
 @pytest.mark.parametrize("rows", [rows_of(), rows_of(standing(OUTAGE))], ids=["forgotten", "resolved"])

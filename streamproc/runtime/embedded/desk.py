@@ -7,7 +7,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TypeVar
 from urllib.parse import quote
@@ -128,6 +128,18 @@ class SqliteDesk:
             sent = _values(db, "pages", incident_id)
         incidents = [Incident.model_validate_json(value) for value in told]
         return incident_view(incidents, [Page.model_validate_json(value) for value in sent])
+
+    def publications(self, since: datetime) -> Iterator[Incident]:
+        """Yield what was published of incidents since a moment, in the log's order; that of canaries too."""
+        from_ = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        with self._reading() as db:
+            found = db.execute(
+                f"SELECT value FROM log WHERE topic={_number(db, 'incidents.enriched')}"
+                " AND json_extract(CAST(value AS TEXT), '$.changed_at') >= ? ORDER BY off",
+                (from_,),
+            )
+            for (value,) in found:
+                yield Incident.model_validate_json(value)
 
     def claims(self) -> dict[str, Claim]:
         """Return how each incident stands that is open, or closed lately, by its id: for the reconciliation."""

@@ -204,6 +204,10 @@ class Embedded:
             why = str(self._failure)
         return {"ready": not why, "why_not": why, "decisions": dict(self.tally.decisions)}
 
+    def parts(self) -> Sequence[Part]:
+        """Return every node partition; none before the runtime has started. Other threads may only look."""
+        return () if self._engine is None else self._engine.parts
+
     def nodes(self) -> tuple[NodeStatus, ...]:
         """Return how each node stands; none before the runtime has started."""
         engine = self._engine

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import faust
 from faust.app.base import BootStrategy
+from faust.auth import OAuthCredentials, SASLCredentials, SSLCredentials
+from faust.types.auth import CredentialsT
 
 from streamproc.core.record import Record
 from streamproc.core.step import Node, Topology
 from streamproc.runtime.faust import delivery
+from streamproc.runtime.faust.client import options
 from streamproc.runtime.faust.config import Config
 from streamproc.runtime.faust.folding import Folding
 from streamproc.runtime.faust.part import OwnedPart
@@ -79,12 +82,24 @@ def add_agent(app: App, node: Node) -> Any:
     return channel
 
 
+def credentials(config: Config) -> CredentialsT | None:
+    """Return how Faust's consumer logs in: as all other clients do, None where there is nothing to say."""
+    context = config.ssl_context()
+    if config.sasl == "OAUTHBEARER":
+        return OAuthCredentials(oauth_cb=options(config)["sasl_oauth_token_provider"], ssl_context=context)
+    if config.sasl is not None:
+        password = config.password.get_secret_value()
+        return SASLCredentials(username=config.username, password=password, ssl_context=context, mechanism=config.sasl)
+    return None if context is None else SSLCredentials(context)
+
+
 def build_app(config: Config, worker: Worker, topology: Topology) -> App:
     """Return the Faust app of a worker: no web, no tables, no topics of its own, no producer."""
     app = App(
         config.group_id,
         broker=[f"kafka://{address}" for address in config.bootstrap],
         broker_client_id=config.client_id,
+        broker_credentials=credentials(config),
         consumer_group_instance_id=config.instance,
         consumer_auto_offset_reset="none",
         consumer_max_fetch_size=FETCH,

@@ -1,4 +1,6 @@
-"""Ids of topics, as the broker gave them when it made each: one made anew has another. aiokafka does not ask for them.
+"""Ids of topics, as the broker gave them when it made each: one made anew has another; and what we may do with each.
+
+aiokafka asks for neither.
 
 Source of the layout: Kafka's message definitions MetadataRequest.json and MetadataResponse.json, version 12.
 """
@@ -25,6 +27,10 @@ from streamproc.core.errors import Unusable
 from streamproc.runtime.faust.client import AIOKafkaAdminClient
 
 NONE = UUID(int=0)
+HIDDEN = 29
+"""Kafka's number for a topic that we may not even know of."""
+UNTOLD = -(2**31)
+"""What an operation set is where the broker does not say."""
 
 
 class _Uuid:
@@ -98,11 +104,12 @@ class _TopicIdsStruct(RequestStruct):  # type: ignore[misc]  # aiokafka has no t
 class _TopicIds(Request[_TopicIdsStruct]):  # type: ignore[misc]  # aiokafka has no types
     API_KEY = 3
 
-    def __init__(self, topics: Iterable[str]) -> None:
+    def __init__(self, topics: Iterable[str], *, operations: bool = False) -> None:
         self._topics = list(topics)
+        self._operations = operations
 
     def build(self, request_struct_class: type[Any]) -> Any:
-        return request_struct_class([(NONE, topic, {}) for topic in self._topics], False, False, {})
+        return request_struct_class([(NONE, topic, {}) for topic in self._topics], False, self._operations, {})
 
 
 async def topic_ids(client: AIOKafkaAdminClient, topics: Iterable[str]) -> dict[str, str]:
@@ -111,8 +118,30 @@ async def topic_ids(client: AIOKafkaAdminClient, topics: Iterable[str]) -> dict[
     Raises:
         Unusable: the broker is older than Kafka 2.8 and has no topic ids.
     """
+    response = await _asked(client, _TopicIds(topics))
+    return {topic: str(found) for code, topic, found, *_ in response.topics if code == 0}
+
+
+async def topic_operations(client: AIOKafkaAdminClient, topics: Iterable[str]) -> dict[str, int]:
+    """Return what we may do with each topic that there is, or that is hidden from us: a set of Kafka's operations.
+
+    Returns:
+        By the topic's name at the broker an integer whose bits are Kafka's numbers of operations; `UNTOLD` where the
+        broker does not say, 0 where it hides the topic.
+
+    Raises:
+        Unusable: as for `topic_ids`.
+    """
+    response = await _asked(client, _TopicIds(topics, operations=True))
+    told = {}
+    for code, topic, _, _, _, operations, _ in response.topics:
+        if code in (0, HIDDEN):
+            told[topic] = 0 if code == HIDDEN else operations
+    return told
+
+
+async def _asked(client: AIOKafkaAdminClient, request: _TopicIds) -> Any:
     try:
-        response = await client._send_request(_TopicIds(topics))  # noqa: SLF001  no public way to send a request
+        return await client._send_request(request)  # noqa: SLF001  no public way to send a request
     except NotImplementedError as error:
         raise Unusable("the broker has no topic ids; Kafka 3.0 or newer is needed") from error
-    return {topic: str(found) for code, topic, found, *_ in response.topics if code == 0}

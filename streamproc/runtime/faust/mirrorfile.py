@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
@@ -111,7 +111,7 @@ class MirrorFile:
 
     def confirm(self, now: datetime) -> None:
         """Note that the positions are those of `now` too: nothing more was there to read."""
-        self.write(Chunk(reached={place: replace(position, now=now) for place, position in self.positions.items()}))
+        self.write(Chunk(reached={place: position._replace(now=now) for place, position in self.positions.items()}))
 
     @property
     def _opened(self) -> SqliteJournal:

@@ -36,7 +36,8 @@ class Writer:
                 await producer.send(topic, value=value, key=key, partition=partition, headers=headers)
                 for key, value, headers in lines
             ]
-            await asyncio.gather(*(asyncio.shield(delivery) for delivery in deliveries))
+            shielded = [asyncio.shield(delivery) for delivery in deliveries]
+            await (shielded[0] if len(shielded) == 1 else asyncio.gather(*shielded))
         except KafkaError:
             await self._drop(producer)
             raise

@@ -112,6 +112,8 @@ class Alert(Resource):
     service: Reference | None = None
     incident: Reference | None = None
     """Where it is now: a merge moves it."""
+    details: Any = Field(default=None, validation_alias=AliasChoices(AliasPath("body", "details"), "details"))
+    """What its sender told beside, as it was sent; mostly an object."""
 
 
 class Note(Resource):

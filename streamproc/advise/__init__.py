@@ -1,0 +1,1 @@
+"""Proposals from recorded traffic, each backtested on that traffic: see advise.md."""
