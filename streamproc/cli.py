@@ -7,6 +7,7 @@ answer at once.
 from __future__ import annotations
 
 from importlib import import_module
+from inspect import cleandoc
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -28,9 +29,9 @@ EXITS = {
 INTERRUPTED = 130
 
 EPILOG = (
-    "Exit codes: 0 all is well; 1 a check found problems; 2 wrong usage or settings; 3 the pipeline stopped itself to "
-    "keep a promise; 4 the disk or the data file failed; 5 the outside refused or did not answer; 6 it cannot be "
-    "told; 130 interrupted."
+    "Exit codes: 0 all is well; 1 a check found problems; 2 wrong usage, settings or input; 3 the pipeline stopped "
+    "itself to keep a promise, or `backtest` found what --fail-on names; 4 the disk or the data file failed; "
+    "5 the outside refused or did not answer; 6 it cannot be told; 130 interrupted."
     "\n\n"
     "First steps: `streamproc try --alertmanager URL`, which changes nothing; then `streamproc init`."
 )
@@ -160,7 +161,17 @@ def load(entry: Entry) -> Any:
         found = alone
     command = typer.main.get_command(found)
     command.name = entry.name
+    _unwrap(command)
     return command
+
+
+def _unwrap(command: Any) -> None:
+    """Let the help of a command, and of those within it, wrap where the terminal ends, not where the source does."""
+    if command.help:
+        paragraphs = cleandoc(command.help).split("\n\n")
+        command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    for within in getattr(command, "commands", {}).values():
+        _unwrap(within)
 
 
 def exit_code(error: StreamprocError) -> int:

@@ -109,9 +109,10 @@ def wishes(wanted: Mapping[str, PolicyConfig], known: Iterable[Policy], now: dat
         if before is None:
             found.append(one.policy(name, one.starts_at or now, 1))
             continue
-        same = one.policy(name, one.starts_at or before.starts_at, before.version)
+        stood = min(before.starts_at, now)  # one that was to begin later, and says so no more, begins now
+        same = one.policy(name, one.starts_at or stood, before.version)
         if same != before:
-            begins = one.starts_at or (now if before.withdrawn else before.starts_at)
+            begins = one.starts_at or (now if before.withdrawn else stood)
             found.append(one.policy(name, begins, before.version + 1))
     gone = (one for one in standing.values() if not one.withdrawn and (one.ends_at is None or one.ends_at > now))
     return [*found, *(one.model_copy(update={"version": one.version + 1, "withdrawn": True}) for one in gone)]

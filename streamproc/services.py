@@ -73,6 +73,8 @@ FAR = 4
 """Edges beyond which services count as unconnected: alerts three apart are hardly ever of one trouble."""
 DEEP = 2
 """Edges within which a cause is looked for; more made its ranking no better on public incidents."""
+MOST_KEPT = 200_000
+"""Distances that a catalogue keeps at a time: where all need one database, each service is near every other."""
 
 
 class Catalogue(_Entry):
@@ -129,25 +131,40 @@ class Catalogue(_Entry):
         By the catalogue's names, and itself too. Empty where the catalogue knows nothing of it.
         """
         name = self.name_of(service)
-        if name not in self._distances:
-            self._distances[name] = self._spread(name, FAR, lambda at: self.dependencies(at) | self.dependants(at))
-        return self._distances[name]
+        if not self.knows(name):  # alerts may name anything, and nothing is kept of it
+            return {}
+        found = self._distances.get(name)
+        if found is None:
+            found = self._spread(name, FAR, lambda at: self.dependencies(at) | self.dependants(at))
+            if len(found) + sum(map(len, self._distances.values())) > MOST_KEPT:
+                self._distances.clear()
+            self._distances[name] = found
+        return found
+
+    def knows(self, service: str) -> bool:
+        """Return whether a service is in the catalogue, or is needed by one that is."""
+        name = self.name_of(service)
+        return name in self.services or name in self._needed
 
     def needs(self, service: str) -> Mapping[str, int]:
         """Return what a service depends on within `DEEP` edges, as `distances` does."""
         name = self.name_of(service)
+        if not self.knows(name):
+            return {}
         if name not in self._deep:
             self._deep[name] = self._spread(name, DEEP, self.dependencies)
         return self._deep[name]
 
     def _spread(self, name: str, most: int, edges: Callable[[str], frozenset[str]]) -> Mapping[str, int]:
-        if name not in self.services and name not in self._needed:
-            return {}
         found, frontier = {name: 0}, [name]
         for distance in range(1, most + 1):
             frontier = sorted({near for at in frontier for near in edges(at)} - found.keys())
             found.update(dict.fromkeys(frontier, distance))
         return found
+
+    def names(self, word: str) -> bool:
+        """Return whether a lower-case word is a name or an alias of a service, whatever its case there."""
+        return word in self._words
 
     def written(self, name: str) -> Iterator[str]:
         """Yield every way in which alerts may name a service: its name, and its aliases."""
@@ -167,6 +184,10 @@ class Catalogue(_Entry):
     @cached_property
     def _canonical(self) -> dict[str, str]:
         return {alias: name for name, service in self.services.items() for alias in service.aliases}
+
+    @cached_property
+    def _words(self) -> frozenset[str]:
+        return frozenset(name.lower() for name in (*self.services, *self._canonical))
 
     @cached_property
     def _needs(self) -> dict[str, frozenset[str]]:

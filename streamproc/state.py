@@ -338,7 +338,7 @@ def _where(row: IncidentRow) -> Iterator[str]:
     for service in row.services:
         yield service_index(row.scope, service, bucket)
     for spot in row.spots:
-        yield name_index(row.scope, spot.name, bucket)
+        yield name_index(row.scope, spot.name, bucket, served=spot.service != "")
         for named in spot.names:
             yield named_index(row.scope, named, bucket)
 
@@ -358,9 +358,9 @@ def service_index(scope: str, service: str, bucket: int) -> str:
     return f"service:{bucket}:{scope}/{service.lower()}"
 
 
-def name_index(scope: str, name: str, bucket: int) -> str:
-    """Return the index name of incidents with an alert name, as `service_index` does."""
-    return f"name:{bucket}:{scope}/{name}"
+def name_index(scope: str, name: str, bucket: int, *, served: bool) -> str:
+    """Return the index name of incidents with an alert name that names a service, or none, as `service_index` does."""
+    return f"{'name' if served else 'only'}:{bucket}:{scope}/{name}"
 
 
 def named_index(scope: str, service: str, bucket: int) -> str:

@@ -7,7 +7,7 @@ import pytest
 
 from streamproc.core.errors import Unusable
 from streamproc.events.alert import Link
-from streamproc.services import CATALOGUE, DEEP, FAR, Catalogue, problems
+from streamproc.services import CATALOGUE, DEEP, FAR, MOST_KEPT, Catalogue, problems
 
 
 def catalogue(**services: Any) -> Catalogue:
@@ -50,6 +50,16 @@ def test_nothing_is_followed_further_than_it_pays() -> None:
     long = catalogue(**{f"s{at}": {"depends_on": [f"s{at + 1}"]} for at in range(8)})
     assert long.distances("s0") == {f"s{at}": at for at in range(FAR + 1)}
     assert long.needs("s1") == {f"s{at + 1}": at for at in range(DEEP + 1)}
+
+
+def test_what_is_kept_of_distances_is_bounded() -> None:
+    star = catalogue(**{f"s{at}": {"depends_on": ["db"]} for at in range(500)})
+    expected = {"db": 1, **dict.fromkeys(star.services, 2)}
+    for name in star.services:
+        assert star.distances(name) == {**expected, name: 0}
+        assert star.distances(f"stranger of {name}") == star.needs(f"stranger of {name}") == {}
+    assert 0 < sum(map(len, star._distances.values())) <= MOST_KEPT < 500 * 501
+    assert star._deep == {}
 
 
 def test_every_name_that_alerts_may_say() -> None:

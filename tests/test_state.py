@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -108,7 +109,7 @@ INDEXES = [
             "group:prod/g",
             f"service:{BUCKET_OF_T0}:prod/web",
             f"service:{BUCKET_OF_T0}:prod/db",
-            f"name:{BUCKET_OF_T0}:prod/Down",
+            f"only:{BUCKET_OF_T0}:prod/Down",
             f"named:{BUCKET_OF_T0}:prod/cache",
         ),
         id="open incident",
@@ -155,7 +156,7 @@ def test_indexes(names: tuple[str, ...], wanted: tuple[str, ...]) -> None:
 
 
 def test_scopes_and_names_do_not_run_into_one_another() -> None:
-    indexes = (service_index, name_index, named_index)
+    indexes = (service_index, partial(name_index, served=True), partial(name_index, served=False), named_index)
     made = [index(scope, name, 1) for index in indexes for scope, name in (("a:b", "c"), ("a", "b:c"))]
     made += [index(scope, name) for index in (group_index, kind_index) for scope, name in (("a:b", "c"), ("a", "b:c"))]
     assert len(set(made)) == len(made)

@@ -55,7 +55,7 @@ def report(replay: Played, inputs: Inputs, *, complete: bool) -> dict[str, Any]:
             "updates": totals.updates,
             "triggers": totals.calls + totals.updates,
             "resolves": totals.resolves,
-            "tickets": totals.tickets,
+            "tickets": _tickets(totals),
             "per_day": [
                 {"day": day, "pages": n.get("pages", 0), "updates": n.get("updates", 0)} for day, n in days.items()
             ],
@@ -166,5 +166,10 @@ def of(ledger: Ledger) -> str:
     totals = ledger.totals
     return (
         f"{totals.notifications:,} notifications -> {totals.alerts:,} alerts -> {totals.incidents:,} incidents -> "
-        f"{totals.calls:,} pages, {totals.updates:,} updates of them, {totals.tickets:,} tickets"
+        f"{totals.calls:,} pages, {totals.updates:,} updates of them, {_tickets(totals):,} tickets"
     )
+
+
+def _tickets(totals: Totals) -> int:
+    """Return how many incidents came to a ticket, whether or not a `ticket_routing_key` would send it."""
+    return sum(count for (action, _), count in totals.outcomes.items() if action == "ticket")

@@ -122,7 +122,7 @@ def find(named: str, settings: Settings, within: Window, step: str | None, now: 
     if path.is_dir():
         return _log(lambda: EmbeddedInboxes(path), RAW, within)
     if not path.is_file():
-        raise Unusable(f"{named} is no file, no folder, not `kafka` and no address of a Prometheus")
+        raise Unusable(f"--input: {named} is no file, no folder, not `kafka` and no address of a Prometheus")
     if within != Window():
         raise Unusable("--from and --to go with a data directory, Kafka or Prometheus: a file is replayed as a whole")
     return Source("bytes", lambda tally: _file(path, tally))

@@ -96,7 +96,6 @@ class Totals:
     calls: int = 0
     updates: int = 0
     resolves: int = 0
-    tickets: int = 0
     dead_letters: int = 0
     rules: dict[str, Rule] = field(default_factory=dict)
     services: dict[str, Service] = field(default_factory=dict)
@@ -261,7 +260,6 @@ class Ledger:
         at = moment(record)
         dossier = self._open.get(said.incident_id) or Dossier(said.incident_id, at)
         if said.routing_key in self._ticket_keys:
-            self.totals.tickets += said.action is PageAction.TRIGGER
             return
         body = orjson.loads(encode(said, delayed_by=None).body)
         body["routing_key"] = masked(said.routing_key)

@@ -81,8 +81,17 @@ class Raw:
                 continue
             if self._until is not None and record.now >= self._until:
                 return
-            if record.headers.get("type", b"") in (b"", RawAlert.TYPE.encode()):
+            if _is_raw(record):
                 yield record
+
+
+def is_request(record: Record) -> bool:
+    """Return whether a record of `alerts.raw` is what a producer posted; switches of settings stand there, too."""
+    return _is_raw(record) and _has_moment(record)
+
+
+def _is_raw(record: Record) -> bool:
+    return record.headers.get("type", b"") in (b"", RawAlert.TYPE.encode())
 
 
 def _has_moment(record: Record) -> bool:

@@ -205,7 +205,7 @@ def _nothing(file: Path, tally: Tally) -> str:
     if not tally.faults:
         return f'{file} is empty: every line is to be an object {{"at": ..., "source": ..., "body": ...}}'
     first = tally.faults[0]
-    return f"{file}: none of its lines can be used ({tally.bad:,} bad ones); line {first.line}: {first.why}"
+    return f"{file}: none of its lines can be used ({tally.bad:,} bad); line {first.line}: {first.why}"
 
 
 def _line(text: bytes, number: int, read: int, tally: Tally) -> Line | None:
@@ -234,7 +234,10 @@ def _parsed(text: bytes, number: int, read: int) -> Line:
 
 
 def _moment(at: str) -> datetime:
-    moment = datetime.fromisoformat(at)
+    try:
+        moment = datetime.fromisoformat(at)
+    except ValueError as error:
+        raise ValueError(f"its time {at[:40]!r} is none; write 2026-03-01T12:00:00Z") from error
     if moment.tzinfo is None:
         raise ValueError(f"its time {at} has no UTC offset")
     return moment.astimezone(UTC)

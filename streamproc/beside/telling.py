@@ -67,6 +67,8 @@ def needless_line(report: Report) -> str:
     """Return on how many nobody acted."""
     counts = report.counts
     unread = f" (of {counts.unread} it is not known)" if counts.unread else ""
+    if not counts.theirs:
+        return "You were not paged at all."
     if counts.acted == counts.theirs:
         return f"People acted upon all of your {counts.theirs}."
     ours = f"; we would have paged {counts.needless_ours_too} of those, too" if counts.needless else ""

@@ -14,6 +14,7 @@ import orjson
 import typer
 from rich.console import Console
 from rich.progress import Progress
+from rich.table import Table
 from rich.text import Text
 
 from streamproc import __version__
@@ -34,6 +35,8 @@ from streamproc.settings import Settings
 
 SHOWN = 10
 """Differences that the terminal names."""
+WIDE = 120
+"""Columns of a terminal from which on the why has one of its own."""
 TITLE = 60
 """Characters of a page's title that the terminal shows."""
 STEP = 500
@@ -153,20 +156,30 @@ def tell(found: Contrast) -> None:
     """Show the difference on standard output."""
     rows = found.rows
     if rows:
-        table = listing("when (UTC)", "page", "difference", "why")
-        for row in rows[:SHOWN]:
-            call = (row.pair.a or row.pair.b)[0]
-            style = "bold red" if row.pair.missed else "yellow" if row.pair.more or row.pair.later else ""
-            because = " In the end: ".join(filter(None, (parted(row, sentence), ended(row, sentence))))
-            if row.pair.missed:
-                fate = found.fates.get(row.alert)
-                because = f"{instead(fate, sentence).rstrip('.')}. {because}"
-            table.add_row(at(call.at), Text(shortened(row.title)), Text(words(row.pair), style), Text(because, "dim"))
-        show(table)
+        show(differences(found, narrow=sys.stdout.isatty() and Console().width < WIDE))
         left = len(found.difference.differing) - len(rows[:SHOWN])
         if left:
             typer.echo(f"and {left:,} more: report.html")
     typer.echo(summary(found.difference, found.names[1]))
+
+
+def differences(found: Contrast, *, narrow: bool) -> Table:
+    """Return the first differences as a table; a narrow one has the why below the page, and no column of its own."""
+    titles = ("when (UTC)", "difference", "page, and why") if narrow else ("when (UTC)", "page", "difference", "why")
+    table = listing(*titles)
+    for row in found.rows[:SHOWN]:
+        when = at((row.pair.a or row.pair.b)[0].at)
+        style = "bold red" if row.pair.missed else "yellow" if row.pair.more or row.pair.later else ""
+        because = " In the end: ".join(filter(None, (parted(row, sentence), ended(row, sentence))))
+        if row.pair.missed:
+            fate = found.fates.get(row.alert)
+            because = f"{instead(fate, sentence).rstrip('.')}. {because}"
+        page, difference, why = Text(shortened(row.title)), Text(words(row.pair), style), Text(because, "dim")
+        if narrow:
+            table.add_row(when, difference, Text("\n").join((page, why)))
+        else:
+            table.add_row(when, page, difference, why)
+    return table
 
 
 def shortened(title: str) -> str:

@@ -96,6 +96,8 @@ def backtest(
         _write(files, figures, played)
     found = played.found
     _say(figures, played, output)
+    if source.inboxes is not None and not exact:
+        typer.echo("The settings and the catalogue are those given now, and not those that the log holds.", err=True)
     if second is not None and found is None:
         typer.echo("Interrupted: the difference is not known.", err=True)
     if not played.complete or (second is not None and found is None):

@@ -7,12 +7,14 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from prometheus_client import CollectorRegistry
 
+from streamproc.backtest.inputs import duration
 from streamproc.backtest.recorded import EmbeddedInboxes, Inboxes
 from streamproc.commands.common import DEFAULT_DATA, ConfigFile, DataDir
 from streamproc.commands.console import count_of
@@ -47,7 +49,10 @@ def record(
     data_dir: DataDir = DEFAULT_DATA,
     kafka: OnKafka = False,
     since: Annotated[
-        str, typer.Option(help="From this moment of the log on (ISO 8601), or `start`. From now on without it.")
+        str,
+        typer.Option(
+            help="From here of the log on: ISO 8601, how long ago, as 7d, or `start`. From now on without it."
+        ),
     ] = "",
     once: Annotated[bool, typer.Option("--once", help="Stop at the end of the log; do not follow it.")] = False,
     redact: Redact = None,
@@ -89,7 +94,7 @@ def _opened(data_dir: Path, config: ConfigFile, *, kafka: bool) -> AbstractConte
 
 
 def _read(inboxes: Inboxes, recorder: Recorder, since: str, *, once: bool) -> None:
-    reached = {} if since == "start" else begin_at(inboxes, moment(since) if since else None)
+    reached = {} if since == "start" else begin_at(inboxes, _moment(since) if since else None)
     if once:
         if not since:
             raise Unusable("--once needs --since: from now on there is nothing yet; --since start takes all there is")
@@ -97,6 +102,13 @@ def _read(inboxes: Inboxes, recorder: Recorder, since: str, *, once: bool) -> No
         return
     with asked_to_stop() as wait:
         follow(inboxes, recorder, reached, wait)
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return SystemClock().now() - duration(text)
+    except Unusable:
+        return moment(text)
 
 
 @contextmanager

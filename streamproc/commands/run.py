@@ -89,7 +89,7 @@ async def _with_candidate(
     from streamproc.shadow.supervising import Supervisor, supervised  # noqa: PLC0415  loads what backtests are made of
 
     given = ("--data-dir", str(folder), *(() if config is None else ("--config", str(config))))
-    command = (sys.executable, "-m", "streamproc", "shadow", "follow", "--supervised", *given)
+    command = (sys.executable, "-m", "streamproc", "shadow", "follow", "--supervised", str(os.getpid()), *given)
     async with start() as working:
         supervisor = Supervisor(folder, command, working.registry, SystemClock())
         async with supervised(supervisor):

@@ -153,7 +153,9 @@ def follow(
     config: ConfigFile = None,
     host: Annotated[str, typer.Option(help="Address of metrics.")] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port of metrics; none by default.")] = None,
-    supervised: Annotated[bool, typer.Option("--supervised", hidden=True, help="End with the parent process.")] = False,
+    supervised: Annotated[
+        int | None, typer.Option("--supervised", hidden=True, metavar="PID", help="End with this parent process.")
+    ] = None,
 ) -> None:
     """Follow the candidate: play what production gets through it, and publish the differences. Waits for one.
 
@@ -163,7 +165,6 @@ def follow(
     configure(settings.logs.level, settings.logs.form)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-    parent = os.getppid()
     os.nice(LOW_PRIORITY)
     tune()
     clock = SystemClock()
@@ -176,7 +177,7 @@ def follow(
     behind, poll = (KAFKA_BEHIND, KAFKA_POLL) if kafka else (EMBEDDED_BEHIND, EMBEDDED_POLL)
     with recorded(data_dir, config, kafka=kafka) as inboxes:
         follower = Follower(inboxes, publish, clock, behind, metrics)
-        while not supervised or os.getppid() == parent:
+        while supervised is None or os.getppid() == supervised:
             try:
                 follower.step()
             except Transient as error:

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from streamproc.commands.common import DEFAULT_DATA, PROBLEMS, ConfigFile, DataDir
+from streamproc.commands.common import DEFAULT_DATA, PROBLEMS, AsJson, ConfigFile, DataDir
 from streamproc.commands.console import count_of
 from streamproc.commands.reasons import sentence
 from streamproc.commands.site import OnKafka
@@ -31,14 +31,15 @@ def play_tests(
     tests: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Files, and folders of *.test.yaml; with --from the one file to add to.", show_default=False
+            help="Files, and folders of *.test.yaml; with --from the folder, or the new file, to write.",
+            show_default=False,
         ),
     ] = None,
     config: ConfigFile = None,
     junit_file: Annotated[
         Path | None, typer.Option("--junit", help="File for the results as JUnit XML.", dir_okay=False)
     ] = None,
-    output: Annotated[Literal["text", "json"], typer.Option(help="For a person, or for a program.")] = "text",
+    as_json: AsJson = False,
     only: Annotated[str, typer.Option("--only", "-k", help="Play cases alone whose name has this in it.")] = "",
     incident: Annotated[
         str, typer.Option("--from", help="Write a case from this incident instead of playing any.", show_default=False)
@@ -67,7 +68,7 @@ def play_tests(
         raise Unusable(f"no case has {only!r} in its name")
     if junit_file is not None:
         write_whole(junit_file, junit(results, told), private=False)
-    if output == "json":
+    if as_json:
         sys.stdout.write(orjson.dumps(_summary(results), option=orjson.OPT_INDENT_2).decode() + "\n")
     else:
         _show(results)

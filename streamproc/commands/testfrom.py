@@ -60,6 +60,10 @@ def write_case(
     if target is None:
         typer.echo(text, nl=False)
         return
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unusable(f"{target.parent} cannot be made: {error.strerror}") from error
     write_whole(target, text, private=False)
     typer.echo(f"{target}: {made['name']}. Look through it before it goes anywhere: label values are as they were.")
 
@@ -104,7 +108,8 @@ def _target(places: Sequence[Path], title: str, incident_id: str) -> Path | None
     if not places:
         return None
     (place,) = places
-    target = place / f"{slug(title)}-{incident_id[-8:]}.test.yaml" if place.is_dir() else place
+    folder = place.is_dir() or place.suffix not in {".yaml", ".yml"}
+    target = place / f"{slug(title)}-{incident_id[-8:]}.test.yaml" if folder else place
     if target.exists():
         raise Unusable(f"{target} exists already: name another file")
     return target

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from streamproc.core.errors import Unusable
 from streamproc.core.event import Why
 from streamproc.events.incident import Action
 
+HASH = re.compile("[0-9a-f]{4,16}")
+"""What may be the hash of an incident, or its beginning."""
 TITLES = {
     Finding.PAGED: ("PAGED", "bold green"),
     Finding.COVERED: ("COVERED BY A PAGE", "bold green"),
@@ -37,7 +40,7 @@ def why_not(alert: str, data_dir: Path, config: ConfigFile, *, kafka: bool, as_j
     """Say what became of an alert, and which small change would have paged.
 
     Args:
-        alert: a fingerprint, an alert id, or an incident id, which stands for its root alert.
+        alert: a fingerprint, an alert id, or an incident (its id, or its hash), which stands for its root alert.
         data_dir: the data directory, unless on Kafka.
         config: the settings file; it says where Kafka is.
         kafka: whether it is the pipeline on Kafka.
@@ -55,6 +58,10 @@ def why_not(alert: str, data_dir: Path, config: ConfigFile, *, kafka: bool, as_j
             name = found(site.desk, name).root.alert_id
     with recorded(data_dir, config, kafka=kafka) as inboxes:
         answer = ask(inboxes, name)
+        if answer.finding is Finding.NEVER_HEARD and HASH.fullmatch(name):
+            with opened(data_dir, config, INCIDENTS, kafka=kafka) as site:
+                meant = found(site.desk, name).root.alert_id if site.desk.matching(name) else ""
+            answer = ask(inboxes, meant) if meant else answer
     if as_json:
         typer.echo(json.dumps(dumped(answer)))
     else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple, cast
 
 from pydantic import TypeAdapter
 
-from streamproc.core.errors import Defect, Rejected
+from streamproc.core.errors import Defect, Rejected, Unusable
 from streamproc.core.event import Activated, DeadLetter, Event, Explained, Scalar, Wake, Why, iso
 from streamproc.core.record import Outgoing, Position, Record
 from streamproc.core.step import ACTIVE, NO_PINS, NOTHING, ActiveRow, Node, Pins, Stage, StageConfig, Step
@@ -35,6 +36,8 @@ class FoldReason(StrEnum):
     STALE_WAKE = "stale_wake"
     ACTIVATED = "activated"
     OLD_VERSION = "old_version"
+    NOT_UNDERSTOOD = "not_understood"
+    """A version that only a newer program reads: it is kept in mind, and counts once that program folds here."""
     UNDECODABLE = "undecodable"
     UNKNOWN_TYPE = "unknown_type"
     REJECTED = "rejected"
@@ -52,7 +55,11 @@ TOO_LARGE = "too_large"
 NO_KEYS: set[str] = set()
 FOLD = "fold"
 """Name under which the fold's own reasons are counted."""
-UNINTENDED = frozenset({FoldReason.UNDECODABLE, FoldReason.UNKNOWN_TYPE, FoldReason.REJECTED, FoldReason.FAILED})
+LATER = "/later"
+"""Ends the key of the row of a version that is not understood yet."""
+UNINTENDED = frozenset(
+    {FoldReason.NOT_UNDERSTOOD, FoldReason.UNDECODABLE, FoldReason.UNKNOWN_TYPE, FoldReason.REJECTED, FoldReason.FAILED}
+)
 
 
 class Observation(NamedTuple):
@@ -82,6 +89,10 @@ class Folded:
 
 MOST_DECODED = 256
 """Versions that are kept decoded: of open incidents, each stage may need the settings that they were opened with."""
+
+
+UNREADABLE = (ValueError, Unusable)
+"""What decoding a version raises where it cannot be used."""
 
 
 class Lookups:
@@ -189,7 +200,12 @@ class Overlay:
 
     def artifact(self, kind: ArtifactKind[T]) -> T | None:
         """Return the version of a large thing that counts, or None while none has been activated."""
-        active = self._counting(kind.name)
+        pinned, active = self.pins.get(kind.name), self.get(ACTIVE, kind.name)
+        if pinned is not None:
+            try:
+                return self.decoded(kind, pinned.checksum)
+            except UNREADABLE:
+                pass  # a newer program pinned it; what this one can read is better than nothing
         return None if active is None else self.decoded(kind, active.checksum)
 
     def decoded(self, kind: ArtifactKind[T], checksum: str) -> T:
@@ -323,6 +339,40 @@ class _Run:
         self.stamp = b""
         self.configs: Mapping[str, StageConfig] = {}
         self._configure()
+        self.understood = [row for kind in (CONFIG, *node.artifacts) if (row := self._understood(kind)) is not None]
+        """Versions that a program before this one could not read."""
+
+    def _understood(self, kind: str) -> ActiveRow | None:
+        row, active = self.overlay.get(ACTIVE, kind + LATER), self.overlay.get(ACTIVE, kind)
+        if row is None or (active is not None and active.version >= row.version):
+            return None
+        try:
+            self._read(row)
+        except UNREADABLE:
+            return None
+        return row
+
+    def _read(self, row: ActiveRow) -> None:
+        """Decode a version for every stage that works with it.
+
+        Raises:
+            ValueError: it cannot be read, as for Unusable.
+            Unusable: it says what cannot be used.
+        """
+        for stage in self.node.stages:
+            if row.kind == CONFIG:
+                self.overlay.config(stage, row.checksum)
+            for kind in stage.reads:
+                if kind.name == row.kind:
+                    self.overlay.decoded(kind, row.checksum)
+
+    def _switch(self, row: ActiveRow) -> None:
+        self.overlay.record[ACTIVE.at(row.kind)] = row
+        if self.overlay.get(ACTIVE, row.kind + LATER) is not None:
+            self.overlay.record[ACTIVE.at(row.kind + LATER)] = None
+        self._observe(FOLD, FoldReason.ACTIVATED, intentional=True)
+        if row.kind == CONFIG:
+            self._configure()
 
     def _configure(self) -> None:
         active = self.overlay.get(ACTIVE, CONFIG)
@@ -348,6 +398,8 @@ class _Run:
             self._close(record, position.now)
             return
         stale, self.stamp = False, b""
+        for row in self.understood:
+            self._switch(row)
         try:
             stale = self._decide(record, now)
             if self.weighed:
@@ -389,26 +441,26 @@ class _Run:
                 return True
             self._run(event, record, now, self.node.owner[event.table])
         elif isinstance(event, Activated) and not self.node.relays_activations:
-            self._activate(event)
+            self._activate(event, record, now)
         else:
             self._run(event, record, now, 0)
             self.folded.oldest.setdefault(name, record)
         return False
 
-    def _activate(self, event: Activated) -> None:
+    def _activate(self, event: Activated, record: Record, now: datetime) -> None:
         active = self.overlay.get(ACTIVE, event.kind)
         if active is not None and active.version >= event.version:
             self._observe(FOLD, FoldReason.OLD_VERSION, intentional=True)
             return
-        for stage in self.node.stages:
-            for kind in stage.reads:
-                if kind.name == event.kind:  # what cannot be decoded must not take the place of what can
-                    self.overlay.decoded(kind, event.checksum)
         row = ActiveRow(kind=event.kind, version=event.version, checksum=event.checksum)
-        self.overlay.record[ACTIVE.at(event.kind)] = row
-        self._observe(FOLD, FoldReason.ACTIVATED, intentional=True)
-        if event.kind == CONFIG:
-            self._configure()
+        try:
+            self._read(row)  # what cannot be read must not take the place of what can
+        except UNREADABLE as error:
+            self.overlay.record[ACTIVE.at(event.kind + LATER)] = row
+            self._observe(FOLD, FoldReason.NOT_UNDERSTOOD, intentional=False)
+            self._refuse(record, now, None, DeadLetter(reason=FoldReason.NOT_UNDERSTOOD, detail=str(error)))
+        else:
+            self._switch(row)
 
     def _run(self, event: Event, record: Record, now: datetime, first: int) -> None:
         """Give an event to the first stage from `first` on that takes its type, else to the topics that declare it."""
@@ -445,7 +497,8 @@ class _Run:
         if stage.pins is not None and (pins := stage.pins(event, overlay)):
             overlay.pins = pins
             if (pinned := pins.get(CONFIG)) is not None:
-                config = overlay.config(stage, pinned.checksum)
+                with suppress(*UNREADABLE):  # as for a large thing
+                    config = overlay.config(stage, pinned.checksum)
         try:
             step: Step = stage.step(event, overlay, now, config)
         finally:
@@ -524,6 +577,7 @@ class _Run:
         if self.followed is not None and self.followed.parent.sampled:
             folded.followed.append(self.followed)
         self.overlay.keep()
+        self.understood = [row for row in self.understood if self.overlay.batch.get(ACTIVE.at(row.kind)) != row]
         folded.position = Position(record.offset + 1, now, folded.position.topic_id)
 
     def done(self) -> Folded:

@@ -141,6 +141,11 @@ class Node:
         """True where a stage passes activations on, instead of the fold taking them for this node."""
         return any(Activated in stage.takes for stage in self.stages)
 
+    @cached_property
+    def artifacts(self) -> tuple[str, ...]:
+        """Kinds of large things that its stages look up, each once."""
+        return tuple(dict.fromkeys(kind.name for stage in self.stages for kind in stage.reads))
+
     @property
     def default_type(self) -> type[Event]:
         """What a record without a type header is: the first type of the first stage."""

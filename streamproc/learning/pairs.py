@@ -102,7 +102,7 @@ def _pair(one: Spot, mine: str, ways: Mapping[str, int], other: Spot, catalogue:
         theirs = catalogue.name_of(other.service)
         hops = 0 if mine == theirs else ways.get(theirs)
         named = hops != 0 and (one.service.lower() in other.telling or other.service.lower() in one.telling)
-        if hops is None and ways and catalogue.distances(theirs):
+        if hops is None and ways and catalogue.knows(theirs):
             score += UNCONNECTED
     if hops is not None:
         score += HOPS[hops]
@@ -154,5 +154,5 @@ def _cause(
 
 
 def mentioned(words: Iterable[str], catalogue: Catalogue) -> Iterator[str]:
-    """Yield the words that are the name of a service of the catalogue."""
-    return (word for word in words if catalogue.find(word) is not None)
+    """Yield the words that are the name of a service of the catalogue, or an alias."""
+    return (word for word in words if catalogue.names(word))

@@ -384,7 +384,7 @@ class Suite(Strict):
     """A file of policy tests."""
 
     config: str | None = None
-    """Settings file, relative to this file; that of the command without one."""
+    """Settings file, relative to this file; `--config` of the command stands over it."""
     settings: dict[str, Any] = {}
     """Settings over those of the file."""
     services: str | dict[str, Any] | None = None

@@ -72,13 +72,13 @@ def ground_of(tests: Read, config: Path | None) -> Ground:
 
     Args:
         tests: the file.
-        config: settings file where the tests name none.
+        config: settings file that a person named; it stands over the one that the tests name.
 
     Raises:
         Unusable: the settings or the catalogue cannot be used.
     """
     suite, folder = tests.suite, tests.file.parent
-    chosen = config if suite.config is None else folder / suite.config
+    chosen = folder / suite.config if config is None and suite.config is not None else config
     try:
         settings = _settings(chosen, orjson.dumps(suite.settings)) if suite.settings else _settings(chosen, b"{}")
         if suite.services is None:

@@ -100,7 +100,12 @@ def _parsed(file: Path, text: str) -> tuple[yaml.Node | None, Any]:
 
 def faults(error: ValidationError, file: Path, root: yaml.Node) -> Iterator[str]:
     """Yield what is wrong, as `file:line: place: fault`."""
-    for fault in error.errors(include_url=False, include_input=False):
+    found = error.errors(include_url=False, include_input=False)
+    for fault in found:
+        if fault["type"] == "too_short":
+            if any(one["loc"][: len(fault["loc"])] == fault["loc"] for one in found if one is not fault):
+                continue  # what stands there was refused, each by a fault of its own
+            fault["msg"] = "it is empty; at least one is needed"
         place: Place = tuple(part for part in fault["loc"] if part != "[key]")
         said = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "extra_forbidden":

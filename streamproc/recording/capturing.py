@@ -10,6 +10,7 @@ from datetime import datetime
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
+from streamproc.backtest.rawlog import is_request
 from streamproc.backtest.recorded import Inboxes
 from streamproc.core.errors import Unusable
 from streamproc.core.record import Record
@@ -126,10 +127,11 @@ def begin_at(inboxes: Inboxes, since: datetime | None) -> dict[int, int]:
 
 
 def capture(inboxes: Inboxes, recorder: Recorder, reached: dict[int, int]) -> int:
-    """Write the raw records that have come since the last time; return how many."""
+    """Write the requests that have come since the last time; return how many."""
     before = recorder.count
     for record in records(inboxes, reached):
-        recorder.take(recorded(record))
+        if is_request(record):
+            recorder.take(recorded(record))
     recorder.flush()
     return recorder.count - before
 

@@ -49,6 +49,10 @@ class Standing:
         """False where it is the end of one."""
         return self.switch.checksum != checksum_of(NONE)
 
+    def follows(self, known: Standing | None) -> bool:
+        """Return whether it counts where it is read after `known`, which counted so far."""
+        return known is None or (self != known and self.switch.version >= known.switch.version)
+
     @property
     def row(self) -> ActiveRow:
         """The same, for whoever switches to the next one."""
@@ -95,8 +99,11 @@ def switches(records: Iterable[Record]) -> list[Standing]:
 
 
 def newest(records: Iterable[Record]) -> Standing | None:
-    """Return the newest switch among records of the topic `shadow`, None for none."""
-    return max(switches(records), key=lambda one: one.switch.version, default=None)
+    """Return the newest switch among records of the topic `shadow`, None for none.
+
+    Of several with one number the last counts: commands that wait for a start do not see each other.
+    """
+    return max(reversed(switches(records)), key=lambda one: one.switch.version, default=None)
 
 
 def everything(inboxes: Inboxes) -> Iterator[Record]:

@@ -91,7 +91,7 @@ class Follower:
     def _look(self) -> None:
         """Look for a switch to another candidate among what the topic has more than the last time."""
         found = newest(self._more())
-        if found is None or (self._standing is not None and found.switch.version <= self._standing.switch.version):
+        if found is None or not found.follows(self._standing):
             return
         self._standing, self._shadow, self._told_at = found, None, None
         if self._metrics is not None:

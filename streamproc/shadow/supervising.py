@@ -78,7 +78,7 @@ class Supervisor:
             records = list(inboxes.records(TOPIC, 0, max(self._read, inboxes.start(TOPIC, 0))))
             self._read = end
         found = newest(records)
-        if found is not None and (self._standing is None or found.switch.version > self._standing.switch.version):
+        if found is not None and found.follows(self._standing):
             self._standing = found
             self._metrics.show(None)
         progress = _last(records)

@@ -33,7 +33,7 @@ def told(inboxes: Inboxes) -> Told | None:
     began = next((one for one in reversed(turns) if one.runs), None)
     if began is None:
         return None
-    after = [one for one in turns if one.switch.version > began.switch.version]
+    after = turns[turns.index(began) + 1 :]
     progress: Progress | None = None
     found: dict[str, Difference] = {}
     for record in records:
@@ -41,7 +41,8 @@ def told(inboxes: Inboxes) -> Told | None:
         try:
             if kind == Progress.TYPE.encode():
                 said = Progress.model_validate_json(record.value)
-                progress = said if said.version == began.switch.version else progress
+                mine = (said.about, said.version) == (began.switch.checksum, began.switch.version)
+                progress = said if mine else progress
             elif kind == Difference.TYPE.encode():
                 difference = Difference.model_validate_json(record.value)
                 if difference.candidate == began.switch.checksum and record.stamp >= began.at:

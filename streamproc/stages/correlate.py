@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import chain
 from typing import Any
 
 from pydantic import Field
@@ -97,6 +98,10 @@ UNKNOWN = Catalogue()
 """Where no catalogue is active."""
 MOST_LOOKED_AT = 24
 """Incidents that an alert is compared with at most."""
+CROWD = 100
+"""So many incidents of one half hour under one name tell nothing of who belongs to whom, and are not read."""
+MOST_NEAR = 256
+"""Services near that of an alert, the nearest first, under which incidents are looked for."""
 MOST_SPOTS, FIRST_SPOTS = 24, 8
 """Kinds of alerts that an incident is told by: the first ones, and the latest."""
 MOST_NAMES = 4
@@ -153,7 +158,7 @@ def _candidates(alert: Alert, spot: Spot, rows: Rows, now: datetime, config: Con
         yield from (Found(Reason.SAME_GROUP, row) for row in _open(names, rows, now, config))
     yield from _like(spot, alert.scope, rows, now, config)
     if not alert.service:
-        names = [name_index(alert.scope, alert.name, bucket) for bucket in _buckets(now, config)]
+        names = [name_index(alert.scope, alert.name, bucket, served=False) for bucket in _buckets(now, config)]
         for row in _open(names, rows, now, config):
             if now - row.joined_at <= config.kind_gap and now - row.opened_at <= config.kind_age:
                 yield Found(Reason.SAME_KIND, row)
@@ -208,12 +213,13 @@ def _near(spot: Spot, scope: str, catalogue: Catalogue, now: datetime, config: C
     if spot.service:
         own = catalogue.name_of(spot.service)
         found = [service_index(scope, way, bucket) for bucket in buckets for way in {spot.service: 0, own: 0}]
-        yield [*found, *(named_index(scope, own, bucket) for bucket in buckets)]
-    near = [name for name, hops in catalogue.distances(spot.service).items() if hops <= config.hops]
+        said = dict.fromkeys((spot.service, *catalogue.written(own)))  # texts may say any of its names
+        yield [*found, *(named_index(scope, way, bucket) for bucket in buckets for way in said)]
+    near = [name for name, hops in catalogue.distances(spot.service).items() if hops <= config.hops][:MOST_NEAR]
     named = (catalogue.name_of(word) for word in spot.words)
     ways = [way for name in dict.fromkeys((*near, *named)) for way in catalogue.written(name)]
     yield [service_index(scope, way, bucket) for bucket in buckets for way in ways]
-    yield [name_index(scope, spot.name, bucket) for bucket in buckets]
+    yield [name_index(scope, spot.name, bucket, served=served) for bucket in buckets for served in (True, False)]
 
 
 def _buckets(now: datetime, config: Config) -> range:
@@ -235,15 +241,15 @@ def _rows(names: Iterable[str], rows: Rows, seen: set[str] | None = None) -> lis
     """
     known = set() if seen is None else seen
     found: list[IncidentRow] = []
-    for name in names:
-        for key in rows.keys(INCIDENT, name):
-            if len(known) >= MOST_LOOKED_AT:
-                break
-            if key not in known:
-                known.add(key)
-                row = rows.get(INCIDENT, key)
-                if row is not None and not is_canary(row.root):
-                    found.append(row)
+    telling = (name for name in names if rows.count(INCIDENT, name) <= CROWD)
+    for key in chain.from_iterable(rows.keys(INCIDENT, name) for name in telling):
+        if len(known) >= MOST_LOOKED_AT:
+            break
+        if key not in known:
+            known.add(key)
+            row = rows.get(INCIDENT, key)
+            if row is not None and not is_canary(row.root):
+                found.append(row)
     found.sort(key=lambda row: (row.status == "open", row.opened_at), reverse=True)
     return found
 
@@ -359,8 +365,10 @@ def _told(row: IncidentRow, member: Member, spot: Spot, rows: Rows) -> dict[str,
     root = row.root
     if cause == member.fingerprint:
         root = member
-    elif cause != root.fingerprint and (held := rows.get(MEMBER, cause)) is not None:
-        root = held.member
+    elif cause != root.fingerprint:
+        held = rows.get(MEMBER, cause)
+        if held is not None and held.incident_id == row.incident_id:  # it may have left, and be in another one now
+            root = held.member
     return {"spots": spots, "root": root, "root_candidates": tuple(each.alert_id for each in ranked)}
 
 

@@ -61,7 +61,7 @@ async def test_what_a_pair_posts_is_paged_once_grows_and_resolves(broker: Broker
             ):
                 began = datetime.now(UTC)
                 down, slow, other = (
-                    Ringing(*named, began) for named in (("Down", "checkout"), ("Slow", "checkout"), ("Down", "search"))
+                    Ringing(*named, began) for named in (("Down", "checkout"), ("Slow", "checkout"), ("Full", "search"))
                 )
                 await asyncio.gather(*(each.fire(down, other) for each in (one, two)))
                 await posted((one, two), 2)
@@ -69,7 +69,7 @@ async def test_what_a_pair_posts_is_paged_once_grows_and_resolves(broker: Broker
                 await asyncio.gather(*(each.fire(down, slow) for each in (one, two)))
 
                 async def grown() -> bool:
-                    return await members(http) == {"checkout": {"Down", "Slow"}, "search": {"Down"}}
+                    return await members(http) == {"checkout": {"Down", "Slow"}, "search": {"Full"}}
 
                 await until_told(grown)
                 await asyncio.gather(*(each.resolve(down, slow) for each in (one, two)))

@@ -96,11 +96,11 @@ def ringing(name: str, service: str) -> Ringing:
 
 async def test_a_group_pages_once_grows_and_resolves(tmp_path: Path) -> None:
     async with house(tmp_path) as stand:
-        down, slow, other = ringing("Down", "checkout"), ringing("Slow", "checkout"), ringing("Down", "search")
+        down, slow, other = ringing("Down", "checkout"), ringing("Slow", "checkout"), ringing("Full", "search")
         await stand.fire(down, other)
         await stand.until(("checkout", "triggered"), ("search", "triggered"))
         await stand.fire(down, slow)
-        await stand.until_members(checkout={"Down", "Slow"}, search={"Down"})
+        await stand.until_members(checkout={"Down", "Slow"}, search={"Full"})
         await stand.resolve(other)
         await stand.until(("checkout", "triggered"), ("search", "resolved"))
         await stand.resolve(down, slow)
@@ -114,10 +114,10 @@ async def test_it_survives_our_death(tmp_path: Path) -> None:
         await stand.fire(first)
         await stand.until(("checkout", "triggered"))
         await stand.pipeline.end()
-        await stand.fire(second, ringing("Down", "search"))  # Alertmanager posts it again until somebody answers
+        await stand.fire(second, ringing("Full", "search"))  # Alertmanager posts it again until somebody answers
         await stand.counted("alertmanager_notification_requests_failed_total", 1)
         await stand.pipeline.start()
-        await stand.until_members(checkout={"Down", "Slow"}, search={"Down"})
+        await stand.until_members(checkout={"Down", "Slow"}, search={"Full"})
         await stand.until(("checkout", "triggered"), ("search", "triggered"))
         await stand.pipeline.end()
         await stand.pipeline.start()

@@ -190,6 +190,16 @@ def test_the_settings_decide_and_routing_keys_are_masked(tmp_path: Path) -> None
     assert not any(secret.encode() in said for said in done.files.values() for secret in (key, tickets))
 
 
+def test_tickets_are_counted_where_no_key_would_send_them(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("escalate: {ticket: [info]}\n")
+    recorded = [line(0, alert("Down")), line(5000, alert("Slow", "web", severity="info"))]
+    done = backtest(tmp_path, recorded, config=config)
+    assert [each["action"] for each in done.lines("decisions")] == ["page", "ticket"]
+    assert done.report["pages"]["tickets"] == 1
+    assert "1 tickets" in done.result.stdout
+
+
 def test_growth_is_told_as_updates_of_one_page(tmp_path: Path) -> None:
     recorded = [line(0, alert("Down")), *(line(60 * n, alert(f"Kind{n}")) for n in range(1, 10))]
     report = backtest(tmp_path, recorded).report

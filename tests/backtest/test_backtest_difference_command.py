@@ -17,7 +17,8 @@ from streamproc.backtest.reading import Line, Tally, traffic
 from streamproc.backtest.replay import Replay
 from streamproc.backtest.spoken import lasting, lines
 from streamproc.backtest.tape import Tape
-from streamproc.commands.against import Against, Candidate, Nowhere, shortened, tell
+from streamproc.commands.against import Against, Candidate, Nowhere, differences, shortened, tell
+from streamproc.commands.console import plain
 from streamproc.commands.reasons import sentence
 from streamproc.settings import load
 from tests.backtest.recording import Backtested, alert, alert_id, at, backtest, datadog, line, recording
@@ -296,6 +297,9 @@ def test_more_differences_than_are_told_in_full(tmp_path: Path, capsys: pytest.C
     assert [row["chains"] is None for row in rows] == [False] * 12 + [True] * 2
     tell(found)
     assert "and 4 more: report.html" in capsys.readouterr().out
+    shown = plain(differences(found, narrow=True)).splitlines()
+    assert len(shown) == 1 + 2 * 10  # the why stands on a line of its own
+    assert shown[2].startswith(" " * 21)
     with places.written(tmp_path / "output") as files:
         from_page = render(_figures(), (), sentence, found).decode()
         files.report("report.html", from_page.encode())

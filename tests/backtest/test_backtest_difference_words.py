@@ -108,7 +108,7 @@ OPENED = why("correlate", "opened")
             [OPENED, why("escalate", "severity", state="paged", destination=None)],
             [why("correlate", "same_service"), why("escalate", "severity", state="paged", destination="shop")],
             "correlate: A: It belongs to no open incident, so it opens one. "
-            "B: This incident is about the same service.",
+            "B: This incident is about the same service, not long ago.",
             "escalate: both say: Its severity asks for it. But destination none in A, shop in B.",
             id="a reason, and a figure in the end",
         ),

@@ -209,6 +209,7 @@ def test_a_trimmed_log_says_so_and_tells_what_is_held(tmp_path: Path) -> None:
 def test_with_settings_the_requests_are_replayed_with_what_people_did_beside_them(lived: Path, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(yaml.safe_dump({"escalate": {"page": ["critical"], "ticket": []}}))
     done = backtested(lived, "--config", str(tmp_path / "c.yaml"))
+    assert "not those that the log holds" in done.told
     report = done.report
     summaries = {each["body"]["payload"]["summary"] for each in done.lines("pages") if "payload" in each["body"]}
     assert not any("disk" in summary for summary in summaries)

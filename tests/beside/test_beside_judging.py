@@ -283,6 +283,7 @@ def test_how_much_later_of_all() -> None:
     assert telling.lead_line(reported(theirs, both)) == (
         "Of 2 that both paged, ours would have come 4 min 30 s later in the median, at worst 8 min later."
     )
+    assert telling.needless_line(reported([], both)) == "You were not paged at all."
     assert telling.needless_line(reported(theirs[:1], both)) == "People acted upon all of your 1."
     assert telling.needless_line(reported(theirs, both)) == (
         "Nobody acted upon 1 of your 2; we would have paged 1 of those, too."

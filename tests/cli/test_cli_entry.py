@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import json
 import os
 import subprocess
@@ -42,6 +43,18 @@ def test_help_shows_every_command_in_its_group_and_the_exit_codes() -> None:
         assert (f" {entry.name} " in shown) is not entry.hidden
     assert {entry.panel for entry in cli.COMMANDS if entry.panel in shown} == {entry.panel for entry in cli.COMMANDS}
     assert "Exit codes: 0 all is well; 1 a check found problems;" in shown
+    assert "or `backtest` found what --fail-on names" in " ".join(shown.split())
+
+
+@pytest.mark.parametrize(
+    "words", [pytest.param(("backtest",), id="a command"), pytest.param(("shadow", "start"), id="one of a group")]
+)
+def test_help_wraps_where_the_terminal_ends_and_not_where_the_source_does(words: tuple[str, ...]) -> None:
+    shown = call(*words, "--help", TERMINAL_WIDTH="80").output
+    lines = [line.strip() for line in shown.partition("╭")[0].splitlines()]
+    for line, after in itertools.pairwise(lines):
+        if line and after:
+            assert len(line) + 1 + len(after.split()[0]) > 76, (line, after)
 
 
 def test_without_a_command_the_help_is_shown() -> None:

@@ -32,7 +32,7 @@ def alert(name: str, severity: str, state: str = "active", minutes: int = 10, **
     given = {"alertname": name, "severity": severity, "env": "prod", **labels}
     return {
         "annotations": {"summary": f"{name} of {labels.get('service', 'x')}"},
-        "endsAt": (now + timedelta(minutes=4)).isoformat(),
+        "endsAt": (now + timedelta(days=1)).isoformat(),
         "fingerprint": f"{abs(hash(tuple(sorted(given.items())))):016x}"[:16],
         "receivers": [{"name": "team"}],
         "startsAt": (now - timedelta(minutes=minutes)).isoformat(),

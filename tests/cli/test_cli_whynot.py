@@ -119,7 +119,7 @@ def test_an_incident_stands_for_its_root_alert(night: Night) -> None:
     night.alert("DiskFull", service="db")
     night.tell()
     name = incident(night.folder)
-    for text in (name, name[:-4]):
+    for text in (name, name[:-4], name[-16:], name[-16:-8]):
         said = as_json(night, text)
         assert (said["finding"], said["incident_id"], said["page"]["seq"]) == ("paged", name, 1)
     assert "It paged at 2026-03-01 12:01:00 (default, #1: DiskFull of db)." in shown(night, alert=name)

@@ -14,6 +14,7 @@ from streamproc.core.fold import (
     CONFIG,
     LARGEST,
     LARGEST_LETTER,
+    LATER,
     MOST_DECODED,
     Folded,
     FoldReason,
@@ -34,6 +35,7 @@ from tests.support.toy import (
     SAID,
     TOPICS,
     TOY,
+    CountConfig,
     Counted,
     CountRow,
     LetterRow,
@@ -683,7 +685,7 @@ def test_a_configuration_without_its_body_stops_the_node() -> None:
 def test_a_large_thing_that_cannot_be_read_leaves_the_old_one_standing() -> None:
     given = [activated("heading", 1, "animals"), activated("heading", 2, "two\nlines"), *words("ape")]
     folded = run(TALLY, line_of(given), bodies=BODIES)
-    assert [letter.reason for letter in folded.dead_letters] == [FoldReason.FAILED]
+    assert [letter.reason for letter in folded.dead_letters] == [FoldReason.NOT_UNDERSTOOD]
     assert "a heading is one line" in folded.dead_letters[0].detail
     assert totals(folded)[0].heading == "ANIMALS"
 
@@ -705,9 +707,65 @@ def test_a_configuration_that_cannot_be_read_leaves_the_old_one_standing(body: s
     folded = run(
         TALLY, line_of([activated(CONFIG, 1, EAGER), activated(CONFIG, 2, body), *words("ape")]), bodies=BODIES
     )
-    assert [letter.reason for letter in folded.dead_letters] == [FoldReason.FAILED]
+    assert [letter.reason for letter in folded.dead_letters] == [FoldReason.NOT_UNDERSTOOD]
     assert folded.changes[ACTIVE.at(CONFIG)] == ActiveRow(kind=CONFIG, version=1, checksum=checksum(EAGER))
+    assert (reasons(folded)["count/nudged"], reasons(folded)["fold/not_understood"]) == (1, 1)
+
+
+class NewerConfig(CountConfig):
+    no_such: int = 0
+
+
+NEW = '{"count": {"no_such": 1}}'
+NEWER = replace(TALLY, stages=(replace(TALLY.stages[0], config=NewerConfig), *TALLY.stages[1:]))
+"""The node in a newer version of the program, which knows the setting."""
+
+
+def store_after(folded: Folded) -> RowStore:
+    store = RowStore(TALLY.tables)
+    store.apply(folded.changes)
+    return store
+
+
+def test_what_only_a_newer_program_reads_counts_once_that_one_folds() -> None:
+    store = store_after(run(TALLY, line_of([activated(CONFIG, 1, EAGER), activated(CONFIG, 2, NEW)]), bodies=BODIES))
+    old = run(TALLY, [stamped(Word(word="ape"), 2)], rows=store, position=Position(2, T0, "id"), bodies=BODIES)
+    assert reasons(old) == {"count/nudged": 1, "gather/gathered": 1, "announce/announced": 1}
+    given = [stamped(b"no", 2), stamped(Word(word="ape"), 3), stamped(Word(word="bee"), 4)]
+    new = run(NEWER, given, rows=store, position=Position(2, T0, "id"), bodies=BODIES)
+    assert reasons(new)["fold/activated"] == 1  # by the first record that is not refused
+    assert reasons(new)["count/counted"] == 2
+    assert new.changes[ACTIVE.at(CONFIG)] == ActiveRow(kind=CONFIG, version=2, checksum=checksum(NEW))
+    assert new.changes[ACTIVE.at(f"{CONFIG}{LATER}")] is None
+
+
+def test_what_is_not_understood_is_forgotten_once_something_later_counts() -> None:
+    given = [activated("heading", 1, "two\nlines"), activated("heading", 2, "animals"), *words("ape")]
+    folded = run(TALLY, line_of(given), bodies=BODIES)
+    assert folded.changes[ACTIVE.at(f"heading{LATER}")] is None
+    assert [total.heading for total in totals(folded)] == ["ANIMALS"]
+
+
+def test_a_version_that_came_after_what_is_not_understood_stands() -> None:
+    rows = {
+        ACTIVE.at(CONFIG): ActiveRow(kind=CONFIG, version=3, checksum=checksum(EAGER)),
+        ACTIVE.at(f"{CONFIG}{LATER}"): ActiveRow(kind=CONFIG, version=2, checksum=checksum(LAZY)),
+    }
+    store = RowStore(TALLY.tables)
+    store.apply(rows)
+    assert reasons(run(TALLY, line_of(words("ape")), rows=store, bodies=BODIES))["count/nudged"] == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [pytest.param(CONFIG, NEW, id="settings"), pytest.param("heading", "two\nlines", id="a large thing")],
+)
+def test_what_a_newer_program_pinned_is_decided_by_what_counts_here(kind: str, body: str) -> None:
+    pinning = tuple(replace(stage, pins=lambda _event, _rows: pinned(kind, body)) for stage in TALLY.stages)
+    given = [activated(CONFIG, 2, EAGER), activated("heading", 2, "ANIMALS II"), *words("ape")]
+    folded = run(replace(TALLY, stages=pinning), line_of(given), bodies=BODIES)
     assert reasons(folded)["count/nudged"] == 1
+    assert [total.heading for total in totals(folded)] == ["ANIMALS II"]
 
 
 def test_a_node_that_relays_activations_does_not_take_them_itself() -> None:

@@ -199,3 +199,5 @@ def test_telling_words(texts: list[str], words: tuple[str, ...]) -> None:
 
 def test_services_that_a_text_names() -> None:
     assert list(mentioned(("web", "waits", "gateway", "nobody"), SHOP)) == ["web", "gateway"]
+    loud = Catalogue.model_validate({"services": {"Ledger": {"aliases": ["GL"]}}})
+    assert list(mentioned(words_of("GL: the Ledger is down"), loud)) == ["gl", "ledger"]

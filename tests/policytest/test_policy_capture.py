@@ -219,6 +219,19 @@ def test_what_cannot_be_written_is_said(words: list[str], said: str) -> None:
     assert said in done.stderr
 
 
+def test_a_folder_that_does_not_exist_is_made() -> None:
+    assert run("--from", live(below), "--data-dir", "d", "new/policies").exit_code == 0
+    (file,) = Path("new/policies").iterdir()
+    assert file.name.endswith(".test.yaml")
+    assert run("new").exit_code == 0
+
+
+def test_a_folder_that_cannot_be_made_is_said() -> None:
+    Path("file").touch()
+    done = run("--from", live(below), "--data-dir", "d", "file/policies")
+    assert (done.exit_code, "file/policies cannot be made" in done.stderr) == (2, True)
+
+
 def test_a_file_is_never_written_over() -> None:
     name = live(below)
     Path("case.test.yaml").write_text("mine")

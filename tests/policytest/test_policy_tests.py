@@ -191,6 +191,7 @@ UNUSABLE = [
     pytest.param("", "policy tests are a mapping with `cases:`", id="an empty file"),
     pytest.param("cases: [", "a.test.yaml:1: it is no YAML", id="no YAML"),
     pytest.param("cases:\n- name: a\n  name: b\n", "a.test.yaml:3: `name` stands here a second time", id="twice"),
+    pytest.param("cases: []\n", "a.test.yaml:1: cases: it is empty; at least one is needed", id="no cases"),
     pytest.param("casess: []\n", "a.test.yaml:1: casess: there is no such key; did you mean `cases`?", id="almost"),
     pytest.param(
         "cases:\n- name: a\n  events:\n  - alrt: {}\n  expect: [{page: {}}]\n",
@@ -276,6 +277,8 @@ def test_settings_come_from_the_file_that_is_named_with_those_of_the_tests_over_
     write(head + HEAD + case(QUIET, "page:"), "p/a.test.yaml")
     write(head + "settings: {escalate: {page: [critical]}}\n" + HEAD + case(TICKET, "no_ticket:"), "p/b.test.yaml")
     assert run("p").exit_code == 0, run("p").output
+    write("{}", "other.yaml")
+    assert run("p/a.test.yaml", "--config", "other.yaml").exit_code == 1
     write(HEAD + case(QUIET, "page:"), "r.test.yaml")
     assert run("r.test.yaml", "--config", "conf/s.yaml").exit_code == 0
     assert run("r.test.yaml").exit_code == 1
@@ -326,7 +329,7 @@ def test_the_schema_knows_every_key() -> None:
 
 def test_junit_and_json_tell_the_same() -> None:
     file = write(HEAD + case(QUIET, "no_page:", "good") + case(STORY, "no_page:", '"bad & <x>\\x01"'))
-    done = run(str(file), "--junit", "out.xml", "--output", "json")
+    done = run(str(file), "--junit", "out.xml", "--json")
     assert done.exit_code == 1
     told = json.loads(done.stdout)
     assert (told["passed"], told["failed"]) == (1, 1)

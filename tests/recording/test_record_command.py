@@ -312,3 +312,31 @@ def test_what_cannot_be_scrubbed_changes_nothing(words: list[str], said: str) ->
     assert (done.exit_code, said in " ".join(done.stderr.split())) == (2, True), done.stderr
     assert Path("a.jsonl").read_bytes() == before
     assert not any(file.name.startswith(".") for file in Path().rglob("*"))
+
+
+def test_switches_of_settings_in_the_log_are_no_requests() -> None:
+    journal = log()
+    put(journal, [alert()])
+    with journal.transaction():
+        switch = Append("alerts.raw", 0, b"", b'{"kind": "config", "author": "Ann"}', {"type": b"active.v1"})
+        journal.append([switch], T0)
+    journal.close()
+    done = run("record", "--output", "out", "--data-dir", "d", "--once", "--since", "start", "--key", KEY.decode())
+    assert "1 request in 1 file" in done.output
+    (line,) = lines(*Path("out").iterdir())
+    assert line["source"] == "alertmanager"
+
+
+@pytest.mark.parametrize(
+    ("since", "said"),
+    [
+        pytest.param("1s", "0 requests", id="a moment ago, by this machine"),
+        pytest.param("5200w", "1 request in 1 file", id="long ago"),
+    ],
+)
+def test_how_long_ago_is_a_beginning(since: str, said: str) -> None:
+    journal = log()
+    put(journal, [alert()])
+    journal.close()
+    done = run("record", "--output", "out", "--data-dir", "d", "--once", "--since", since, "--key", KEY.decode())
+    assert (done.exit_code, said in done.output) == (0, True), done.output

@@ -49,6 +49,12 @@ def stands(version: int = 1, **more: Any) -> Policy:
             [("settings/batch", 3, T0, False)],
             id="one that comes back begins anew",
         ),
+        pytest.param(
+            [stands(starts_at=T0 + HOUR)],
+            {"batch": silence()},
+            [("settings/batch", 2, T0, False)],
+            id="one that was to begin later, and says so no more, begins now",
+        ),
         pytest.param([stands(2)], {}, [("settings/batch", 3, T0 - HOUR, True)], id="one that left is withdrawn"),
         pytest.param([stands(2, withdrawn=True)], {}, [], id="one that was withdrawn stays so"),
         pytest.param([stands(ends_at=T0)], {}, [], id="one that has ended needs no withdrawal"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -11,7 +12,8 @@ from streamproc.core.event import Activated
 from streamproc.core.record import Record
 from streamproc.events.shadow import Difference
 from streamproc.ports import Entry
-from streamproc.shadow.candidate import ended, everything, newest
+from streamproc.shadow.candidate import Standing, begun, ended, everything, newest
+from streamproc.shadow.telling import told
 from tests.shadow.shadowing import Shadowed, candidate
 from tests.support.play import T0, alert
 
@@ -236,6 +238,33 @@ def test_the_end_of_a_candidate_and_the_next_one() -> None:
     beside.begin(candidate())
     beside.at("71m")
     assert (beside.progress.version, beside.progress.pages_current) == (3, 0)
+
+
+@pytest.mark.parametrize("looks_between", [True, False])
+def test_of_candidates_that_took_one_number_the_last_counts(*, looks_between: bool) -> None:
+    beside = Shadowed()
+    first, second = candidate(escalate={"page": ["critical"]}), candidate(escalate={"page": ["warning"]})
+    for one in (first, second):
+        beside.memory.append(begun(one, None, "ann", ""))  # while nothing runs, neither command sees the other
+        if looks_between:
+            beside.at("1m")
+    beside.at("2m").push(alert("disk filling", "db", "warning"))
+    beside.at("3m")
+    found = told(beside.inboxes)
+    assert found is not None
+    assert (found.candidate, found.ended) == (second, None)
+    assert found.progress == beside.progress
+    assert (beside.progress.pages_current, beside.progress.pages_candidate) == (0, 1)
+    last = newest(everything(beside.inboxes))
+    assert last == found.began
+    beside.memory.append(ended(None if last is None else replace(last, switch=begun_before(last)), "ann", ""))
+    beside.at("4m")
+    assert not beside.follower.follows
+
+
+def begun_before(standing: Standing) -> Activated:
+    """Return a switch that a command saw which knew nothing of the last one."""
+    return standing.switch.model_copy(update={"version": standing.switch.version - 1})
 
 
 def test_a_log_that_was_cut_is_compared_from_where_it_begins() -> None:

@@ -61,14 +61,19 @@ class Live:
         return found is not None and found.progress is not None and holds(found.progress)
 
 
+def follower_of(parent: int, folder: Path) -> tuple[str, ...]:
+    """Return the command that follows the candidate for a process."""
+    given = ("--supervised", str(parent), "--data-dir", str(folder))
+    return (sys.executable, "-m", "streamproc", "shadow", "follow", *given)
+
+
 @asynccontextmanager
 async def live(folder: Path) -> AsyncIterator[Live]:
-    command = (sys.executable, "-m", "streamproc", "shadow", "follow", "--supervised", "--data-dir", str(folder))
     async with pagerduty() as (emulator, url):
         settings = settings_of(url, folder)
         async with working(settings, folder, emulator, armed=True) as stand:
             registry = stand.pipeline.registry
-            supervisor = Supervisor(folder, command, registry, SystemClock())
+            supervisor = Supervisor(folder, follower_of(os.getpid(), folder), registry, SystemClock())
             async with supervised(supervisor):
                 yield Live(stand, folder, registry, supervisor)
         assert supervisor._child is None
@@ -93,6 +98,8 @@ async def test_a_candidate_is_followed_promoted_and_rolled_back(tmp_path: Path) 
         await run.stand.post(now_alert("Odd", "lonely", severity="error"))
         first = run.supervisor._child
         assert first is not None
+        orphan = await asyncio.create_subprocess_exec(*follower_of(first.pid, folder))
+        assert await orphan.wait() == 0  # its parent is another one than it was started for
         os.kill(first.pid, signal.SIGKILL)
         await first.wait()
         await until_told(lambda: run.shows(lambda told: told.requests == 2 and told.pages_candidate == 0))

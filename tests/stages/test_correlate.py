@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from streamproc.core.event import Wake
 from streamproc.core.fold import Overlay
 from streamproc.core.step import ACTIVE, Step
+from streamproc.core.table import Table
 from streamproc.events.alert import Alert, Episode, EpisodeChange, Severity
 from streamproc.events.canary import LABEL, NAME
 from streamproc.events.incident import Incident, IncidentChange
-from streamproc.stages.correlate import MOST_LOOKED_AT, STAGE, Config, Reason, step
+from streamproc.stages.correlate import CROWD, MOST_LOOKED_AT, MOST_NEAR, STAGE, Config, Reason, step
 from streamproc.state import INCIDENT, MEMBER, IncidentRow, MemberRow
 from tests.support.rows import commit, rows_of
 
@@ -149,6 +150,13 @@ CASES = [
             (2, OPENED, "c", {**API, "labels": {"namespace": "apis"}}, Reason.NEIGHBOUR, "b"),
         ],
         id="other places are strangers, but for dependencies",
+    ),
+    pytest.param(
+        [
+            (0, OPENED, "a", {**BATCH, "description": "gateway refuses"}, Reason.OPENED, "a"),
+            (1, OPENED, "b", {"service": "gateway", "name": "Slow"}, Reason.NAMED, "b"),
+        ],
+        id="named before it told itself, by an alias",
     ),
     pytest.param(
         [(0, OPENED, "a", GROUP, Reason.OPENED, "a"), (59, OPENED, "b", GROUP, Reason.SAME_GROUP, "a")],
@@ -504,6 +512,14 @@ def test_only_so_many_incidents_are_compared() -> None:
     assert play(held, 1, episode(OPENED, "b", **BATCH)).reason is Reason.SAME_SERVICE
 
 
+def test_a_name_that_a_crowd_has_tells_nothing_and_is_not_read() -> None:
+    held, said = rows(), {"description": SAID_BY_BOTH}
+    for at in range(CROWD + 1):
+        play(held, 0, episode(OPENED, f"a{at}", service=f"s{at}", **said), Config(join=1))
+    assert play(held, 1, episode(OPENED, "b", service="other", **said)).reason is Reason.OPENED
+    assert play(held, 1, episode(OPENED, "c", service="s7", **said)).reason is Reason.SAME_SERVICE
+
+
 def test_what_an_older_version_opened_is_told_by_its_root() -> None:
     held = rows()
     play(held, 0, episode(OPENED, "a", **API))
@@ -618,3 +634,41 @@ def test_a_canary_and_real_alerts_keep_apart() -> None:
     alone = play(held, 21, episode(OPENED, "c", service="web", group="g"))
     assert (alone.reason, told(alone).canary) == (Reason.OPENED, False)
     assert told(play(held, 22, episode(RESOLVED, "canary", **CANARY))).canary
+
+
+def test_the_likeliest_cause_becomes_the_root_only_while_it_is_a_member() -> None:
+    """It may have left, and be in another incident by now."""
+    held, config = rows({}), Config(max_members=2)
+    first = told(play(held, 0, episode(OPENED, "a", service="ledger", **GROUP), config))
+    early = {"service": "queue", "name": "Full", "starts_at": T0 - timedelta(seconds=20)}
+    play(held, 0.1, episode(OPENED, "c", **early, **GROUP), config)
+    play(held, 0.2, episode(RESOLVED, "a", service="ledger", **GROUP), config)
+    play(held, 0.3, episode(OPENED, "e", **early, **GROUP), config)
+    again = play(held, 0.4, episode(OPENED, "a", service="ledger"), config)
+    assert (again.reason, told(again).incident_id == first.incident_id) == (Reason.OVERFULL, False)
+    play(held, 0.5, episode(RESOLVED, "e", **early, **GROUP), config)
+    joined = told(play(held, 0.6, episode(OPENED, "d", service="shop", summary="ledger refuses", **GROUP), config))
+    assert joined.incident_id == first.incident_id
+    assert joined.root_candidates[0] == "a"
+    assert joined.root.alert_id == "c"
+
+
+class Counting(Overlay):
+    """Rows that count how often an index is looked at."""
+
+    looks = 0
+
+    def keys(self, table: Table[Any], index: str) -> list[str]:
+        self.looks += 1
+        return super().keys(table, index)
+
+
+def test_however_many_services_are_near_few_are_looked_for() -> None:
+    star = {"services": {f"s{at}": {"depends_on": ["db"]} for at in range(5 * MOST_NEAR)}}
+    known = rows(star)
+    held = Counting(known._base, known._tables, known._lookups)
+    play(held, 0, episode(OPENED, "a", service="db"))
+    held.looks = 0
+    joined = play(held, 1, episode(OPENED, "b", service="s7", name="Slow"))
+    assert joined.reason is Reason.NEIGHBOUR
+    assert MOST_NEAR < held.looks < 2 * MOST_NEAR + 20  # in this half hour and the one before

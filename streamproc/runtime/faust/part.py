@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from streamproc.core.errors import Unusable
-from streamproc.core.fold import CONFIG
+from streamproc.core.fold import CONFIG, LATER
 from streamproc.core.record import Position
 from streamproc.core.step import ACTIVE, ActiveRow, Node
 from streamproc.runtime.engine import BEGINNING, Part
@@ -161,8 +161,8 @@ def _unclaimed_since(kept: OwnedPart, producer: AIOKafkaProducer) -> bool:
 
 def _named(part: OwnedPart) -> list[str]:
     """Return the checksums of all versions that the node's stages work with, also for incidents that opened before."""
-    kinds = {CONFIG, *(kind.name for stage in part.node.stages for kind in stage.reads)}
-    rows = [part.rows.get(ACTIVE.at(kind)) for kind in sorted(kinds)]
+    kinds = (CONFIG, *part.node.artifacts)
+    rows = [part.rows.get(ACTIVE.at(kind + end)) for kind in kinds for end in ("", LATER)]
     active = [row.checksum for row in rows if isinstance(row, ActiveRow)]
     pinned = {pin.checksum for _, row in part.rows.scan(INCIDENT) for pin in row.pinned.values()}
     return [*active, *sorted(pinned.difference(active))]
