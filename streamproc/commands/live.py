@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import sys
 import termios
 import time
@@ -108,6 +109,7 @@ def watch(source: Source) -> None:
     """
     with closing(source), suppress(KeyboardInterrupt):
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever began it may have it ignored
             follow(source, lambda shown: typer.echo(plain(shown)), _pause)
             return
         with keys() as wait, Live(console=Console(highlight=False), screen=True, auto_refresh=False) as live:
@@ -149,21 +151,29 @@ def _pause() -> bool:
 
 @contextmanager
 def keys() -> Iterator[Callable[[], bool]]:
-    """Read single keys while the context is open; yields a wait that is False once `q` was pressed."""
+    """Read single keys while the context is open; yields a wait that is False once `q` or Ctrl-C was pressed.
+
+    Ctrl-C is noted, not raised: raised in a destructor it would be lost.
+    """
+    interrupted: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _frame: interrupted.append(number))
     before = termios.tcgetattr(sys.stdin)
     tty.setcbreak(sys.stdin)
 
     def wait() -> bool:
         until = time.monotonic() + EVERY
         while (left := until - time.monotonic()) > 0:
+            if interrupted:
+                return False
             if select.select([sys.stdin], [], [], left)[0] and os.read(sys.stdin.fileno(), 1) in (b"q", b"Q", b""):
                 return False
-        return True
+        return not interrupted
 
     try:
         yield wait
     finally:
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+        signal.signal(signal.SIGINT, handler)
 
 
 # -- the screen -------------------------------------------------------------------------------------------------------
