@@ -166,10 +166,6 @@ class Pair:
             return True
         return bool(self.later or self.earlier or self.changes or self.missed or self.gained)
 
-    def mirrored(self) -> Pair:
-        """Return the same with A and B swapped."""
-        return Pair(self.b, self.a, self.gained, self.missed)
-
 
 @dataclass(frozen=True, slots=True)
 class Difference:

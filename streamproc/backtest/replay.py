@@ -1,7 +1,7 @@
 """Plays recorded traffic through the production topology, in event time, by the memory runtime.
 
 The clock is the recording's: before each line every timer that has come due fires at its moment, and everything that it
-causes is folded. PagerDuty is taken to answer every request at once; no pace holds anything back.
+causes is folded.
 """
 
 from __future__ import annotations
@@ -12,23 +12,20 @@ from datetime import datetime, timedelta
 
 from pydantic import SecretStr
 
+from streamproc.backtest.driving import Driven
 from streamproc.backtest.ledger import Files, Ledger
 from streamproc.backtest.reading import Beside, Judgement, Line
 from streamproc.beginning import arming, settings_of
 from streamproc.core.fold import Folded
 from streamproc.core.record import Record
-from streamproc.events.escalation import Escalation, Outcome, Verdict
 from streamproc.events.feedback import Feedback, FeedbackKind
 from streamproc.ports import Entry
-from streamproc.runtime.clock import ManualClock
-from streamproc.runtime.engine import Engine
-from streamproc.runtime.passing import PassingJournal, Tap
-from streamproc.runtime.reports import outcome
+from streamproc.runtime.passing import Tap
 from streamproc.services import DEFAULT_DESTINATION
 from streamproc.settings import Settings
 from streamproc.stages.escalate import Destination
 from streamproc.state import MEMBER, MemberRow
-from streamproc.topology import LETTERS, TOPICS, TOPOLOGY
+from streamproc.topology import TOPOLOGY
 from streamproc.versions import switched
 
 AFTER = timedelta(hours=2)
@@ -61,9 +58,8 @@ class Replay:
         keys = {each.routing_key.get_secret_value() for each in destinations}
         tickets = {each.ticket_routing_key.get_secret_value() for each in destinations if each.ticket_routing_key}
         self.ledger = Ledger(files, frozenset(tickets - keys))
-        inboxes = {node.name: node.inbox.name for node in TOPOLOGY}
-        self._journal = PassingJournal(TOPICS, inboxes, _both(self.ledger.take, tap))
-        self._clock: ManualClock | None = None
+        self._tap = _both(self.ledger.take, tap)
+        self._driven: Driven | None = None
 
     def run(self, lines: Iterable[Line], beside: Iterable[Judgement | Beside], stop: Callable[[], bool]) -> bool:
         """Play everything; return False where `stop` said so before the end. Timers fire between and after the lines.
@@ -84,13 +80,12 @@ class Replay:
                 return False
             while waiting and waiting[-1].at < line.at:
                 self._beside(waiting.pop())
-            self._advance_to(line.at)
             headers = {"type": b"raw-alert.v1", **({"source": line.source.encode()} if line.source else {})}
-            self._append([Entry("alerts.raw", b"", line.body, headers)])
+            self._at(line.at).append([Entry("alerts.raw", b"", line.body, headers)])
         while waiting:
             self._beside(waiting.pop())
-        if self._clock is not None:
-            self._advance_to(self._clock.now() + AFTER)
+        if self._driven is not None:
+            self._driven.advance_to(self._driven.now + AFTER)
         self.ledger.finish()
         return True
 
@@ -99,67 +94,35 @@ class Replay:
         for seen, times in folded.observations.items():
             self.reasons.setdefault(seen.stage, Counter())[seen.reason] += times
 
-    # -- time -----------------------------------------------------------------------------------------------------
+    def _at(self, moment: datetime) -> Driven:
+        """Return the pipeline at a moment; at the first one armed from the start, with its settings, none adopted."""
+        if self._driven is None:
+            self._driven = Driven(
+                TOPOLOGY, moment, self._tap, self.ledger.wanted, self._settle, sensor=self, most_decoded=MOST_DECODED
+            )
+            self._rows = self._driven.part("decide").rows
+            entries = switched(settings_of(self._settings, self._catalogue), {}, (), moment, AUTHOR, AUTHOR)
+            arm = Entry.of("policies", arming(1, moment, author=AUTHOR, adopt=False))
+            self._driven.append([*entries, arm])
+        else:
+            self._driven.advance_to(moment)
+        return self._driven
 
-    def _advance_to(self, moment: datetime) -> None:
-        if self._clock is None:
-            self._begin(moment)
-            return
-        clock, engine = self._clock, self._engine
-        while (due := engine.next_due()) is not None and due <= moment:
-            clock.set(max(due, clock.now()))
-            with self._journal.transaction():
-                engine.fire(clock.now())
-            self._rest()
-        clock.set(max(moment, clock.now()))
-
-    def _begin(self, now: datetime) -> None:
-        """Make the engine, and put settings, policies and arming into the log: armed from the start, none adopted."""
-        self._clock = ManualClock(now)
-        self._engine = Engine(TOPOLOGY, LETTERS, self._journal, self._clock, self, MOST_DECODED)
-        self._rows = self._engine.part("decide").rows
-        entries = switched(settings_of(self._settings, self._catalogue), {}, (), now, AUTHOR, AUTHOR)
-        arm = Entry.of("policies", arming(1, now, author=AUTHOR, adopt=False))
-        self._append([*entries, arm])
-
-    # -- records --------------------------------------------------------------------------------------------------
-
-    def _append(self, entries: Iterable[Entry]) -> None:
-        with self._journal.transaction():
-            self._engine.append(entries)
-        self._rest()
-
-    def _rest(self) -> None:
-        """Fold, and answer what is wanted, until nothing is left to do."""
-        engine, journal, ledger = self._engine, self._journal, self.ledger
-        moved = True
-        while moved:
-            moved = False
-            for part in engine.parts:
-                while engine.lag(part):
-                    moved = True
-                    with journal.transaction():
-                        engine.step(part)
-            if ledger.wanted:
-                answers = [delivered(said) for said in ledger.wanted]
-                ledger.wanted.clear()
-                moved = True
-                with journal.transaction():
-                    engine.append(Entry.of("escalations", answer, answer.routing_key) for answer in answers)
-        ledger.settle(engine.clock.now(), self._incident_of)
+    def _settle(self, now: datetime) -> None:
+        self.ledger.settle(now, self._incident_of)
 
     def _incident_of(self, fingerprint: str) -> str | None:
         row = self._rows.get(MEMBER.at(fingerprint))
         return row.incident_id if isinstance(row, MemberRow) else None
 
     def _beside(self, came: Judgement | Beside) -> None:
-        self._advance_to(came.at)
+        driven = self._at(came.at)
         if isinstance(came, Beside):
-            self._append(came.entries)
+            driven.append(came.entries)
         else:
-            self._judge(came)
+            self._judge(came, driven)
 
-    def _judge(self, judgement: Judgement) -> None:
+    def _judge(self, judgement: Judgement, driven: Driven) -> None:
         if judgement.field != "page":
             self.feedback[f"unused_{judgement.field}"] += 1
             return
@@ -177,7 +140,7 @@ class Replay:
             page=bool(judgement.value),
             at=judgement.at,
         )
-        self._append([Entry.of("feedback", event, incident_id)])
+        driven.append([Entry.of("feedback", event, incident_id)])
 
 
 def _both(first: Tap, second: Tap | None) -> Tap:
@@ -190,11 +153,6 @@ def _both(first: Tap, second: Tap | None) -> Tap:
         also(record)
 
     return take
-
-
-def delivered(said: Escalation) -> Outcome:
-    """Return what a sender reports that PagerDuty answered at once."""
-    return outcome(said, Verdict.DELIVERED, said.at, status=202, message="", attempts=1)
 
 
 def with_default_destination(settings: Settings) -> Settings:

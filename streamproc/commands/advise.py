@@ -25,7 +25,15 @@ from streamproc.backtest.inputs import find, window
 from streamproc.backtest.reading import Line, Tally, judgements
 from streamproc.commands.advised import Advice, hint, told
 from streamproc.commands.backtest import asked_to_stop
-from streamproc.commands.common import DEFAULT_DATA, AsJson, ConfigFile
+from streamproc.commands.common import (
+    DEFAULT_DATA,
+    AsJson,
+    ConfigFile,
+    FeedbackFile,
+    PrometheusStep,
+    TopologyFile,
+    Until,
+)
 from streamproc.commands.console import show
 from streamproc.commands.progress import counted, shown
 from streamproc.core.errors import Unusable
@@ -48,18 +56,14 @@ def advise(
             help="A data directory, a file of recorded requests, `kafka`, `kafka:TOPIC`, or a Prometheus, http://...",
         ),
     ] = str(DEFAULT_DATA),
-    topology: Annotated[
-        Path | None, typer.Option("--topology", help="Which services depend on which, as JSON.", dir_okay=False)
-    ] = None,
-    feedback: Annotated[
-        Path | None, typer.Option("--feedback", help="What people said of alerts, as JSON lines.", dir_okay=False)
-    ] = None,
+    topology: TopologyFile = None,
+    feedback: FeedbackFile = None,
     config: ConfigFile = None,
     since: Annotated[
         str | None, typer.Option("--from", help="First moment: ISO 8601, or how long ago, as 30d. Not for a file.")
     ] = None,
-    until: Annotated[str | None, typer.Option("--to", help="The moment before which it ends, likewise.")] = None,
-    step: Annotated[str | None, typer.Option(help="Between two looks at a Prometheus; 1m by default.")] = None,
+    until: Until = None,
+    step: PrometheusStep = None,
     most: Annotated[int, typer.Option(min=1, max=100, help="Candidates to backtest at most.")] = MOST,
     write: Annotated[
         Path | None, typer.Option("--write", help="Folder for a settings file of each proposal.", file_okay=False)

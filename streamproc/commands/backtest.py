@@ -22,7 +22,7 @@ from streamproc.backtest.replay import Replay
 from streamproc.beginning import read_catalogue
 from streamproc.commands.against import candidate, demanded, fail, taken, tell
 from streamproc.commands.against import write as write_difference
-from streamproc.commands.common import ConfigFile
+from streamproc.commands.common import ConfigFile, FeedbackFile, PrometheusStep, TopologyFile, Until
 from streamproc.commands.playing import Outcome, interleave, replay, retell
 from streamproc.commands.reasons import sentence
 from streamproc.runtime.clock import SystemClock
@@ -41,12 +41,8 @@ def backtest(
         ),
     ],
     output: Annotated[Path, typer.Option("--output", help="Folder to write.", file_okay=False)],
-    topology: Annotated[
-        Path | None, typer.Option("--topology", help="Which services depend on which, as JSON.", dir_okay=False)
-    ] = None,
-    feedback: Annotated[
-        Path | None, typer.Option("--feedback", help="What people said of alerts, as JSON lines.", dir_okay=False)
-    ] = None,
+    topology: TopologyFile = None,
+    feedback: FeedbackFile = None,
     config: ConfigFile = None,
     against: Annotated[
         Path | None,
@@ -59,8 +55,8 @@ def backtest(
     since: Annotated[
         str | None, typer.Option("--from", help="First moment: ISO 8601, or how long ago, as 7d. Not for a file.")
     ] = None,
-    until: Annotated[str | None, typer.Option("--to", help="The moment before which it ends, likewise.")] = None,
-    step: Annotated[str | None, typer.Option(help="Between two looks at a Prometheus; 1m by default.")] = None,
+    until: Until = None,
+    step: PrometheusStep = None,
 ) -> None:
     """Replay recorded traffic in event time, and show what it would have come to.
 

@@ -21,6 +21,14 @@ ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", help="Settings file; ./streamproc.yaml where there is one.", dir_okay=False),
 ]
+TopologyFile = Annotated[
+    Path | None, typer.Option("--topology", help="Which services depend on which, as JSON.", dir_okay=False)
+]
+FeedbackFile = Annotated[
+    Path | None, typer.Option("--feedback", help="What people said of alerts, as JSON lines.", dir_okay=False)
+]
+Until = Annotated[str | None, typer.Option("--to", help="The moment before which it ends, likewise.")]
+PrometheusStep = Annotated[str | None, typer.Option("--step", help="Between two looks at a Prometheus; 1m by default.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON for a program instead of text for a person.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Port = Annotated[

@@ -9,7 +9,6 @@ from __future__ import annotations
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -200,12 +199,7 @@ class Overlay:
 
     def artifact(self, kind: ArtifactKind[T]) -> T | None:
         """Return the version of a large thing that counts, or None while none has been activated."""
-        pinned, active = self.pins.get(kind.name), self.get(ACTIVE, kind.name)
-        if pinned is not None:
-            try:
-                return self.decoded(kind, pinned.checksum)
-            except UNREADABLE:
-                pass  # a newer program pinned it; what this one can read is better than nothing
+        active = self._counting(kind.name)
         return None if active is None else self.decoded(kind, active.checksum)
 
     def decoded(self, kind: ArtifactKind[T], checksum: str) -> T:
@@ -346,11 +340,7 @@ class _Run:
         row, active = self.overlay.get(ACTIVE, kind + LATER), self.overlay.get(ACTIVE, kind)
         if row is None or (active is not None and active.version >= row.version):
             return None
-        try:
-            self._read(row)
-        except UNREADABLE:
-            return None
-        return row
+        return row if self._counts(row) else None
 
     def _read(self, row: ActiveRow) -> None:
         """Decode a version for every stage that works with it.
@@ -495,15 +485,27 @@ class _Run:
     def _step(self, stage: Stage, event: Event, now: datetime) -> Step:
         overlay, config = self.overlay, self.configs[stage.name]
         if stage.pins is not None and (pins := stage.pins(event, overlay)):
-            overlay.pins = pins
-            if (pinned := pins.get(CONFIG)) is not None:
-                with suppress(*UNREADABLE):  # as for a large thing
-                    config = overlay.config(stage, pinned.checksum)
+            overlay.pins = {kind: row for kind, row in pins.items() if self._counts(row)}
+            if (pinned := overlay.pins.get(CONFIG)) is not None:
+                config = overlay.config(stage, pinned.checksum)
         try:
             step: Step = stage.step(event, overlay, now, config)
         finally:
             overlay.pins = NO_PINS
         return step
+
+    def _counts(self, row: ActiveRow) -> bool:
+        """Return whether a version is another than the activated one, and can be read here.
+
+        A newer program may have pinned it, and what this one reads is better than nothing.
+        """
+        if self.overlay.get(ACTIVE, row.kind) == row:
+            return False
+        try:
+            self._read(row)
+        except UNREADABLE:
+            return False
+        return True
 
     def _accept(self, stage: Stage, step: Step) -> None:
         owned = stage.owned

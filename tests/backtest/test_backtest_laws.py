@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamproc.backtest.dossier import ACTIONS
+from streamproc.backtest.driving import delivered
 from streamproc.backtest.reading import Line, Tally, traffic
-from streamproc.backtest.replay import Replay, delivered, with_default_destination
+from streamproc.backtest.replay import Replay, with_default_destination
 from streamproc.beginning import arming
 from streamproc.events.escalation import Escalation
 from streamproc.events.incident import Incident
@@ -114,8 +115,9 @@ def test_the_same_input_gives_the_same_bytes(recorded: list[dict[str, Any]]) -> 
 @settings(max_examples=25)
 def test_nothing_is_kept_of_what_was_folded(recorded: list[dict[str, Any]]) -> None:
     _, replay = played(recorded)
-    assert not any(replay._journal.logs.values())
-    assert replay._journal.rows == {}
+    assert replay._driven is not None
+    assert not any(replay._driven.journal.logs.values())
+    assert replay._driven.journal.rows == {}
 
 
 async def test_a_live_pipeline_on_one_machine_decides_and_pages_the_same(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from streamproc.backtest.replay import delivered, with_default_destination
+from streamproc.backtest.driving import delivered
+from streamproc.backtest.replay import with_default_destination
 from streamproc.beginning import arming
 from streamproc.core.fold import CONFIG
 from streamproc.events.escalation import Escalation, PageAction
